@@ -1,0 +1,145 @@
+//! A release as text, such that two queries with one text ask the same question (DESIGN 4.3).
+//!
+//! Columns are written by their place, so that names of tables and columns in the SQL do not matter; literals are
+//! written with their type and escaped, so that no literal can pass for another part of the text. Only the nodes that
+//! the analysis lets through are known here: anything else is a fault, not an answer.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::catalog::DatasetTable;
+use crate::policy::DatasetName;
+use crate::release::{Groups, ReleaseSpec};
+
+use super::refusal::{Refusal, RefusalKind};
+
+/// The canonical text of a release.
+pub(super) fn release(
+    input: &LogicalPlan,
+    spec: &ReleaseSpec,
+    versions: &BTreeMap<DatasetName, String>,
+) -> Result<String, Refusal> {
+    let mut text = String::from("tollgate-release-1\n");
+    for (name, version) in versions {
+        let _ = writeln!(text, "table {name} {version}");
+    }
+    let _ = writeln!(text, "domain {:?} k {} bounds {:?}", spec.unit_domain, spec.min_group_size, spec.bounds);
+    let _ = writeln!(text, "measures {:?}", spec.measures);
+    for (field, output) in &spec.outputs {
+        let _ = writeln!(text, "output {} {output:?}", field.data_type());
+    }
+    match &spec.groups {
+        Groups::Private => text.push_str("groups private\n"),
+        Groups::Public { keys, cells } => {
+            let _ = writeln!(text, "groups public {cells}");
+            for column in keys {
+                let _ = writeln!(text, "keys {:?}", column.iter().map(escaped).collect::<Vec<_>>());
+            }
+        }
+    }
+    for key in &spec.keys {
+        let _ = writeln!(text, "key {}", key.data_type());
+    }
+    plan(input, &mut text)?;
+    Ok(text)
+}
+
+fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
+    text.push('(');
+    match node {
+        LogicalPlan::TableScan(scan) => {
+            let table = DatasetTable::of(&scan.source).ok_or_else(unexpected)?;
+            let _ = write!(text, "scan {}", table.name());
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            // An alias changes names only.
+            text.pop();
+            return plan(&alias.input, text);
+        }
+        LogicalPlan::Filter(filter) => {
+            text.push_str("filter ");
+            write_expr(&filter.predicate, filter.input.schema(), text)?;
+            plan(&filter.input, text)?;
+        }
+        LogicalPlan::Projection(projection) => {
+            text.push_str("project");
+            for expr in &projection.expr {
+                text.push(' ');
+                write_expr(expr, projection.input.schema(), text)?;
+            }
+            plan(&projection.input, text)?;
+        }
+        LogicalPlan::Join(join) => {
+            let _ = write!(text, "join {:?} {:?}", join.join_type, join.null_equality);
+            for (left, right) in &join.on {
+                text.push_str(" on ");
+                write_expr(left, &join.schema, text)?;
+                text.push_str(" = ");
+                write_expr(right, &join.schema, text)?;
+            }
+            if let Some(filter) = &join.filter {
+                text.push_str(" where ");
+                write_expr(filter, &join.schema, text)?;
+            }
+            plan(&join.left, text)?;
+            plan(&join.right, text)?;
+        }
+        LogicalPlan::Union(union) => {
+            text.push_str("union");
+            for input in &union.inputs {
+                plan(input, text)?;
+            }
+        }
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+            let _ = write!(text, "literal {:?}", node.to_string());
+        }
+        // A public relation of a join may hold anything that reads public tables alone; its own text names it.
+        other => {
+            let _ = write!(text, "public {:?}", other.display_indent_schema().to_string());
+        }
+    }
+    text.push(')');
+    Ok(())
+}
+
+/// The expression with its columns by place. Names of aliases do not matter.
+fn write_expr(expr: &Expr, schema: &DFSchema, text: &mut String) -> Result<(), Refusal> {
+    let placed = expr
+        .clone()
+        .transform_up(|part| {
+            Ok(match part {
+                Expr::Column(column) => {
+                    let place = schema.index_of_column(&column)?;
+                    Transformed::yes(datafusion::logical_expr::ident(format!("#{place}")))
+                }
+                Expr::Alias(alias) => Transformed::yes(*alias.expr),
+                Expr::Literal(value, _) => Transformed::yes(Expr::Literal(escaped(&value), None)),
+                other => Transformed::no(other),
+            })
+        })?
+        .data;
+    let _ = write!(text, "{placed:?}");
+    Ok(())
+}
+
+/// A text literal with its quotes escaped: DataFusion writes it between quotes as it is.
+fn escaped(value: &ScalarValue) -> ScalarValue {
+    match value {
+        ScalarValue::Utf8(Some(text)) => ScalarValue::Utf8(Some(format!("{text:?}"))),
+        ScalarValue::Utf8View(Some(text)) => ScalarValue::Utf8View(Some(format!("{text:?}"))),
+        ScalarValue::LargeUtf8(Some(text)) => ScalarValue::LargeUtf8(Some(format!("{text:?}"))),
+        other => other.clone(),
+    }
+}
+
+fn unexpected() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Internal,
+        detail: "a plan that the analysis let through is not known".into(),
+        hint: None,
+    }
+}

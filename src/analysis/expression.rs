@@ -1,0 +1,445 @@
+//! Expressions below a release: allowed by kind, rewritten to total ones, and described.
+//!
+//! A row on which an expression failed would show in the answer's status, so whatever could fail gives NULL instead
+//! (DESIGN 4.4). What is not known here is refused by name.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
+
+use crate::policy::Use;
+
+use super::functions;
+use super::interval::Interval;
+use super::refusal::Refusal;
+use super::relation::Facts;
+
+/// The columns that expressions may name.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The rewritten plan's schema.
+    pub schema: &'a DFSchema,
+    /// By column of that schema.
+    pub columns: &'a [Facts],
+}
+
+/// An expression that cannot fail on any row, with what is known of its values.
+#[derive(Debug, Clone)]
+pub struct Total {
+    /// The rewritten expression.
+    pub expr: Expr,
+    /// What is known of it.
+    pub facts: Facts,
+}
+
+impl Scope<'_> {
+    /// Rewrites `expr` to a total one and describes it.
+    ///
+    /// # Errors
+    /// When a kind of expression or a function is not allowed below a release.
+    pub fn total(&self, expr: &Expr) -> Result<Total, Refusal> {
+        match expr {
+            Expr::Alias(alias) => {
+                let inner = self.total(&alias.expr)?;
+                Ok(Total { expr: inner.expr.alias_qualified(alias.relation.clone(), &alias.name), ..inner })
+            }
+            Expr::Column(column) => {
+                let index = self.schema.index_of_column(column)?;
+                let facts = self.columns.get(index).cloned().unwrap_or_default();
+                Ok(Total { expr: expr.clone(), facts })
+            }
+            Expr::Literal(value, _) => {
+                // A literal's own metadata could be anything; only the value counts.
+                let facts =
+                    Facts { interval: point(value), keys: Some(vec![value.clone()].into()), ..Facts::default() };
+                Ok(Total { expr: Expr::Literal(value.clone(), None), facts })
+            }
+            Expr::BinaryExpr(binary) => self.binary(binary),
+            Expr::Like(like) => self.like(like),
+            Expr::Not(inner) => self.truth(inner, |inner| Expr::Not(Box::new(inner))),
+            Expr::IsNotNull(inner) => self.truth(inner, |inner| Expr::IsNotNull(Box::new(inner))),
+            Expr::IsNull(inner) => self.truth(inner, |inner| Expr::IsNull(Box::new(inner))),
+            Expr::IsTrue(inner) => self.truth(inner, |inner| Expr::IsTrue(Box::new(inner))),
+            Expr::IsFalse(inner) => self.truth(inner, |inner| Expr::IsFalse(Box::new(inner))),
+            Expr::IsUnknown(inner) => self.truth(inner, |inner| Expr::IsUnknown(Box::new(inner))),
+            Expr::IsNotTrue(inner) => self.truth(inner, |inner| Expr::IsNotTrue(Box::new(inner))),
+            Expr::IsNotFalse(inner) => self.truth(inner, |inner| Expr::IsNotFalse(Box::new(inner))),
+            Expr::IsNotUnknown(inner) => self.truth(inner, |inner| Expr::IsNotUnknown(Box::new(inner))),
+            Expr::Negative(inner) => self.negative(inner),
+            Expr::Between(between) => self.between(between),
+            Expr::InList(list) => self.in_list(list),
+            Expr::Case(case) => self.case(case),
+            Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) => {
+                self.cast(inner, field.data_type())
+            }
+            Expr::ScalarFunction(call) => self.call(call),
+            Expr::Exists(_)
+            | Expr::InSubquery(_)
+            | Expr::SetComparison(_)
+            | Expr::ScalarSubquery(_)
+            | Expr::OuterReferenceColumn(..) => Err(Refusal::not_private(
+                "a subquery inside a condition or an expression over private rows is not answered",
+                "join the public table instead, or list the values: `x IN (1, 2, 3)`",
+            )),
+            Expr::SimilarTo(_) => Err(unknown("SIMILAR TO", "use LIKE with a literal pattern")),
+            Expr::AggregateFunction(_) => Err(unknown("an aggregate here", "aggregate once, at the top of the query")),
+            Expr::WindowFunction(_) => {
+                Err(unknown("a window function over private rows", "aggregate first; windows work on the result"))
+            }
+            #[expect(deprecated, reason = "named so that no kind of expression is let through unseen")]
+            Expr::Wildcard { .. } => Err(unknown("`*` here", "name the columns")),
+            Expr::ScalarVariable(..) | Expr::Placeholder(_) => {
+                Err(unknown("a variable or parameter", "write the value itself"))
+            }
+            Expr::GroupingSet(_) => Err(unknown("GROUPING SETS, ROLLUP or CUBE", "ask one query for each grouping")),
+            Expr::Unnest(_) | Expr::HigherOrderFunction(_) | Expr::Lambda(_) | Expr::LambdaVariable(_) => {
+                Err(unknown("an expression over lists", "use columns of plain types"))
+            }
+        }
+    }
+
+    /// The same for an expression that is put to one use, which the policy of every column in it must allow.
+    ///
+    /// # Errors
+    /// As [`Self::total`], and when a policy forbids the use.
+    pub fn used(&self, expr: &Expr, purpose: Use) -> Result<Total, Refusal> {
+        let total = self.total(expr)?;
+        allow(&total.facts, purpose, expr)?;
+        Ok(total)
+    }
+
+    fn truth(&self, inner: &Expr, wrap: impl Fn(Expr) -> Expr) -> Result<Total, Refusal> {
+        let inner = self.total(inner)?;
+        self.truth_of(wrap(inner.expr), &[inner.facts])
+    }
+
+    /// A truth value: its keys are known without the data.
+    fn truth_of(&self, expr: Expr, parts: &[Facts]) -> Result<Total, Refusal> {
+        let mut keys = vec![ScalarValue::Boolean(Some(false)), ScalarValue::Boolean(Some(true))];
+        if expr.nullable(self.schema)? {
+            keys.push(ScalarValue::Boolean(None));
+        }
+        Ok(Total { expr, facts: Facts { keys: Some(keys.into()), ..Facts::computed_from(parts) } })
+    }
+
+    fn binary(&self, binary: &BinaryExpr) -> Result<Total, Refusal> {
+        let left = self.total(&binary.left)?;
+        let right = self.total(&binary.right)?;
+        let rebuilt = |left: Expr, right: Expr| {
+            Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op: binary.op, right: Box::new(right) })
+        };
+        match binary.op {
+            Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+            | Operator::And
+            | Operator::Or => self.truth_of(rebuilt(left.expr, right.expr), &[left.facts, right.facts]),
+            Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => {
+                self.arithmetic(binary, left, right, rebuilt)
+            }
+            Operator::StringConcat => {
+                let facts = Facts::computed_from([&left.facts, &right.facts]);
+                Ok(Total { expr: rebuilt(left.expr, right.expr), facts })
+            }
+            other => Err(unknown(&format!("the operator `{other}`"), "use comparisons, arithmetic, LIKE and CASE")),
+        }
+    }
+
+    fn arithmetic(
+        &self,
+        binary: &BinaryExpr,
+        left: Total,
+        right: Total,
+        rebuilt: impl Fn(Expr, Expr) -> Expr,
+    ) -> Result<Total, Refusal> {
+        let kind = |expr: &Expr| expr.get_type(self.schema);
+        let (left_type, right_type) = (kind(&left.expr)?, kind(&right.expr)?);
+        let written = Expr::BinaryExpr(binary.clone());
+        if !left_type.is_numeric() || !right_type.is_numeric() {
+            return Err(Refusal::not_private(
+                format!("`{written}`: arithmetic on {left_type} and {right_type} may fail on a row"),
+                "compare dates and times with literals, or use extract(... FROM ...)",
+            ));
+        }
+        let division = matches!(binary.op, Operator::Divide | Operator::Modulo);
+        let floats = left_type.is_floating() && right_type.is_floating();
+        if division && !floats && !divisor_is_safe(&right.expr) {
+            return Err(Refusal::not_private(
+                format!("`{written}`: a division by 0 would fail on a row"),
+                format!("divide floats: `CAST({} AS DOUBLE) / CAST({} AS DOUBLE)`", binary.left, binary.right),
+            ));
+        }
+        if !floats && !decimals_fit(binary.op, &left_type, &right_type) {
+            return Err(Refusal::not_private(
+                format!("`{written}`: the decimal may overflow on a row"),
+                "cast one side to DOUBLE",
+            ));
+        }
+        let interval = match (left.facts.interval, right.facts.interval) {
+            (Some(x), Some(y)) => Some(match binary.op {
+                Operator::Plus => x.plus(y),
+                Operator::Minus => x.minus(y),
+                Operator::Multiply => x.times(y),
+                Operator::Divide => x.divided_by(y),
+                _ => Interval::UNBOUNDED,
+            }),
+            _ => Some(Interval::UNBOUNDED),
+        };
+        let facts = Facts::computed_from([&left.facts, &right.facts]).with_interval(interval);
+        Ok(Total { expr: rebuilt(left.expr, right.expr), facts })
+    }
+
+    fn negative(&self, inner: &Expr) -> Result<Total, Refusal> {
+        let total = self.total(inner)?;
+        if !total.expr.get_type(self.schema)?.is_floating() {
+            // -x of the least integer fails; 0 - x does not.
+            let zero = ScalarValue::new_zero(&total.expr.get_type(self.schema)?)?;
+            return self.total(&Expr::BinaryExpr(BinaryExpr {
+                left: Box::new(lit(zero)),
+                op: Operator::Minus,
+                right: Box::new(inner.clone()),
+            }));
+        }
+        let facts = Facts::computed_from([&total.facts]).with_interval(total.facts.interval.map(Interval::negated));
+        Ok(Total { expr: Expr::Negative(Box::new(total.expr)), facts })
+    }
+
+    fn like(&self, like: &Like) -> Result<Total, Refusal> {
+        let value = self.total(&like.expr)?;
+        let Expr::Literal(..) = like.pattern.as_ref() else {
+            return Err(unknown("LIKE with a pattern that is not a literal", "write the pattern itself"));
+        };
+        let expr = Expr::Like(Like { expr: Box::new(value.expr), ..like.clone() });
+        self.truth_of(expr, &[value.facts])
+    }
+
+    fn between(&self, between: &Between) -> Result<Total, Refusal> {
+        let (value, low, high) = (self.total(&between.expr)?, self.total(&between.low)?, self.total(&between.high)?);
+        let expr = Expr::Between(Between {
+            expr: Box::new(value.expr),
+            negated: between.negated,
+            low: Box::new(low.expr),
+            high: Box::new(high.expr),
+        });
+        self.truth_of(expr, &[value.facts, low.facts, high.facts])
+    }
+
+    fn in_list(&self, list: &InList) -> Result<Total, Refusal> {
+        let value = self.total(&list.expr)?;
+        let mut parts = vec![value.facts];
+        let mut items = Vec::with_capacity(list.list.len());
+        for item in &list.list {
+            let item = self.total(item)?;
+            parts.push(item.facts);
+            items.push(item.expr);
+        }
+        let expr = Expr::InList(InList { expr: Box::new(value.expr), list: items, negated: list.negated });
+        self.truth_of(expr, &parts)
+    }
+
+    fn case(&self, case: &Case) -> Result<Total, Refusal> {
+        let mut parts = Vec::new();
+        let mut values = Vec::new();
+        let mut total = |expr: &Expr, is_value: bool| -> Result<Box<Expr>, Refusal> {
+            let total = self.total(expr)?;
+            if is_value {
+                values.push(total.facts.clone());
+            }
+            parts.push(total.facts);
+            Ok(Box::new(total.expr))
+        };
+        let base = case.expr.as_deref().map(|expr| total(expr, false)).transpose()?;
+        let mut branches = Vec::with_capacity(case.when_then_expr.len());
+        for (when, then) in &case.when_then_expr {
+            branches.push((total(when, false)?, total(then, true)?));
+        }
+        let otherwise = case.else_expr.as_deref().map(|expr| total(expr, true)).transpose()?;
+        let numbers: Option<Vec<Interval>> = values
+            .iter()
+            // A branch that is the literal NULL adds no number.
+            .filter(|facts| !facts.keys.as_deref().is_some_and(|keys| keys.iter().all(ScalarValue::is_null)))
+            .map(|facts| facts.interval)
+            .collect();
+        let interval = numbers.and_then(|numbers| numbers.into_iter().reduce(Interval::hull));
+        let mut facts = Facts::computed_from(&parts).with_interval(interval);
+        facts.keys = literal_branches(&values, otherwise.is_none());
+        Ok(Total { expr: Expr::Case(Case { expr: base, when_then_expr: branches, else_expr: otherwise }), facts })
+    }
+
+    fn cast(&self, inner: &Expr, to: &DataType) -> Result<Total, Refusal> {
+        let total = self.total(inner)?;
+        let from = total.expr.get_type(self.schema)?;
+        if from == *to {
+            return Ok(total);
+        }
+        if to.is_nested() || from.is_nested() {
+            return Err(unknown(&format!("a cast from {from} to {to}"), "use columns of plain types"));
+        }
+        let number = to.is_numeric() && from.is_numeric();
+        let interval = if number { total.facts.interval } else { to.is_numeric().then_some(Interval::UNBOUNDED) };
+        let mut facts = Facts::computed_from([&total.facts]).with_interval(interval);
+        // A key stays the same key under a cast that loses nothing.
+        if is_lossless(&from, to) {
+            facts.keys = total.facts.keys.as_deref().and_then(|keys| {
+                keys.iter().map(|key| key.cast_to(to).ok()).collect::<Option<Vec<_>>>().map(Into::into)
+            });
+        }
+        let expr = if is_lossless(&from, to) {
+            Expr::Cast(Cast::new(Box::new(total.expr), to.clone()))
+        } else {
+            Expr::TryCast(TryCast::new(Box::new(total.expr), to.clone()))
+        };
+        Ok(Total { expr, facts })
+    }
+
+    fn call(&self, call: &ScalarFunction) -> Result<Total, Refusal> {
+        let name = call.func.name();
+        let Some(totality) = functions::totality(name) else {
+            return Err(unknown(
+                &format!("the function `{name}`"),
+                "apply it to the result instead, above the aggregates, or write it with CASE and arithmetic",
+            ));
+        };
+        let args = call.args.iter().map(|arg| self.total(arg)).collect::<Result<Vec<_>, _>>()?;
+        let types = args.iter().map(|arg| arg.expr.get_type(self.schema)).collect::<Result<Vec<_>, _>>()?;
+        let exprs: Vec<Expr> = args.iter().map(|arg| arg.expr.clone()).collect();
+        if !totality.holds(&exprs, &types) {
+            return Err(unknown(
+                &format!("`{name}` on these arguments, on which it may fail on a row,"),
+                "cast its first argument to DOUBLE, and write the others as literals",
+            ));
+        }
+        let intervals: Vec<_> = args.iter().map(|arg| arg.facts.interval).collect();
+        let expr = Expr::ScalarFunction(ScalarFunction { func: call.func.clone(), args: exprs });
+        let interval = functions::interval(name, &call.args, &intervals)
+            .or(expr.get_type(self.schema)?.is_numeric().then_some(Interval::UNBOUNDED));
+        let facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
+        Ok(Total { expr, facts })
+    }
+}
+
+/// Refuses a use that the policy of some column in the expression does not allow.
+pub fn allow(facts: &Facts, purpose: Use, expr: &Expr) -> Result<(), Refusal> {
+    match facts.sources.iter().find(|(_, uses)| !uses.allows(purpose)) {
+        None => Ok(()),
+        Some((column, uses)) if uses.is_none() => Err(Refusal::not_allowed(
+            format!("`{expr}` reads {column}, which its owner does not let anyone read"),
+            "leave the column out",
+        )),
+        Some((column, uses)) => Err(Refusal::not_allowed(
+            format!("`{expr}` uses {column} for {}, which its owner does not allow", spoken(purpose)),
+            format!("it may be used for: {}", uses.iter().map(spoken).collect::<Vec<_>>().join(", ")),
+        )),
+    }
+}
+
+const fn spoken(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Aggregate => "an aggregate",
+        Use::Group => "a group key",
+        Use::Filter => "a condition",
+    }
+}
+
+fn unknown(what: &str, hint: &str) -> Refusal {
+    Refusal::not_private(format!("{what} is not answered over private rows"), hint)
+}
+
+fn point(value: &ScalarValue) -> Option<Interval> {
+    if !value.data_type().is_numeric() {
+        return None;
+    }
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(Some(number))) if number.is_finite() => Some(Interval::point(number)),
+        _ => Some(Interval::UNBOUNDED),
+    }
+}
+
+/// The keys of a CASE whose branches are all literals; without ELSE, NULL is one of them.
+fn literal_branches(values: &[Facts], without_else: bool) -> Option<std::sync::Arc<[ScalarValue]>> {
+    let mut keys: Vec<ScalarValue> = Vec::new();
+    for facts in values {
+        for key in facts.keys.as_deref()? {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+    }
+    if without_else {
+        let null = keys.first()?.data_type();
+        let null = ScalarValue::try_from(&null).ok()?;
+        if !keys.contains(&null) {
+            keys.push(null);
+        }
+    }
+    Some(keys.into())
+}
+
+/// A literal that neither is 0 nor makes the least integer overflow.
+fn divisor_is_safe(divisor: &Expr) -> bool {
+    let inner = match divisor {
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => expr.as_ref(),
+        other => other,
+    };
+    let Expr::Literal(value, _) = inner else { return false };
+    matches!(value.cast_to(&DataType::Float64), Ok(ScalarValue::Float64(Some(number))) if number != 0.0 && number != -1.0)
+}
+
+/// Whether a decimal result has all the digits that it may need. Integers wrap, which fails on no row.
+fn decimals_fit(op: Operator, left: &DataType, right: &DataType) -> bool {
+    let parts = |kind: &DataType| match kind {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => Some((i32::from(*p), i32::from(*s))),
+        _ => None,
+    };
+    let (Some((p1, s1)), Some((p2, s2))) = (parts(left), parts(right)) else {
+        return parts(left).is_none() && parts(right).is_none();
+    };
+    match op {
+        Operator::Plus | Operator::Minus => (p1 - s1).max(p2 - s2) + s1.max(s2) < 38,
+        Operator::Multiply => p1 + p2 < 38,
+        _ => false,
+    }
+}
+
+/// A cast that keeps every value and every difference between values, and fails on none.
+fn is_lossless(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, UInt8, UInt16, UInt32, Utf8,
+        Utf8View,
+    };
+    match (from, to) {
+        (Int8, Int16 | Int32 | Int64 | Float32 | Float64)
+        | (Int16, Int32 | Int64 | Float32 | Float64)
+        | (Int32, Int64 | Float64)
+        | (UInt8, UInt16 | UInt32 | Int16 | Int32 | Int64 | Float32 | Float64)
+        | (UInt16, UInt32 | Int32 | Int64 | Float32 | Float64)
+        | (UInt32, Int64 | Float64)
+        | (Float32, Float64)
+        | (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View)
+        | (Date32, DataType::Date64)
+        // Every integer has a nearest float: nothing fails, and values near 2^53 merge as they do in any engine.
+        | (Int64 | DataType::UInt64, Float64) => true,
+        (Decimal128(p1, s1), Decimal128(p2, s2)) => {
+            s2 >= s1 && i32::from(*p2) - i32::from(*s2) >= i32::from(*p1) - i32::from(*s1)
+        }
+        (Int8 | Int16 | Int32 | Int64, Decimal128(p, s)) => {
+            let digits = match from {
+                Int8 => 3,
+                Int16 => 5,
+                Int32 => 10,
+                _ => 19,
+            };
+            i32::from(*p) - i32::from(*s) >= digits
+        }
+        _ => false,
+    }
+}

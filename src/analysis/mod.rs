@@ -1,0 +1,171 @@
+//! Analysis: is this plan private, and what does it release?
+//!
+//! ```text
+//! Planned ── walk, bottom up ──▶ Analysed { releases: [input plan + spec], post: plan over the released values }
+//! ```
+//!
+//! Default deny: a plan node, an expression, a function or an aggregate that is not named here is refused, with a
+//! rewrite that works. The analysis reads plans and policies; it never reads data, and knows neither prices nor
+//! accounts.
+
+mod canonical;
+mod expression;
+mod functions;
+mod interval;
+mod operators;
+mod post;
+mod refusal;
+mod relation;
+mod release;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::catalog::{DatasetTable, Protection};
+use crate::policy::{DatasetName, DatasetPolicy};
+use crate::release::ReleaseSpec;
+use crate::sql::Planned;
+
+pub use refusal::{Refusal, RefusalKind};
+pub use relation::Origin;
+pub use request::BoundsRequest;
+
+/// How the analysis is bounded, and what the analyst asks for beside the SQL.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Smaller bounds than the policies'.
+    pub bounds: BoundsRequest,
+    /// Add the half-widths of the intervals as columns.
+    pub with_error_columns: bool,
+    /// The most cells that public group keys may span.
+    pub max_cells: usize,
+}
+
+/// One release of a query: what it reads, and what it makes of it.
+#[derive(Debug, Clone)]
+pub struct AnalysedRelease {
+    /// Its rows: the unit's id, the group keys, the arguments and the filters, in the order that `spec` gives them.
+    pub input: LogicalPlan,
+    /// What is released of them.
+    pub spec: Arc<ReleaseSpec>,
+    /// The release as text, in which names of tables and columns in the query do not matter: what "the same question"
+    /// means (DESIGN 4.3). Data and policy versions are in it.
+    pub canonical: String,
+    /// The private datasets that it reads, each charged in full.
+    pub datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+}
+
+/// A query that can be answered privately.
+#[derive(Debug)]
+pub struct Analysed {
+    releases: Vec<AnalysedRelease>,
+    post: LogicalPlan,
+    origins: Vec<Option<Origin>>,
+    datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+}
+
+impl Analysed {
+    /// The releases, in the order in which they are drawn.
+    #[must_use]
+    pub fn releases(&self) -> &[AnalysedRelease] {
+        &self.releases
+    }
+
+    /// What is computed from the released values.
+    #[must_use]
+    pub fn post(&self) -> &LogicalPlan {
+        &self.post
+    }
+
+    /// By column of the result: which output of which release it is, unchanged.
+    #[must_use]
+    pub fn origins(&self) -> &[Option<Origin>] {
+        &self.origins
+    }
+
+    /// Every private dataset that the query reads.
+    #[must_use]
+    pub fn datasets(&self) -> &BTreeMap<DatasetName, Arc<DatasetPolicy>> {
+        &self.datasets
+    }
+}
+
+/// Analyses a plan.
+///
+/// # Errors
+/// A [`Refusal`] when it cannot be answered privately; its text depends on the SQL and on policies alone.
+pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal> {
+    check_request(&options.bounds)?;
+    let mut analysis = Analysis {
+        request: &options.bounds,
+        with_error_columns: options.with_error_columns,
+        max_cells: options.max_cells,
+        releases: Vec::new(),
+        datasets: BTreeMap::new(),
+        versions: BTreeMap::new(),
+        columns: BTreeMap::new(),
+    };
+    let (post, relation) = analysis.walk(planned.plan())?;
+    let (post, origins) = analysis.finish(post, relation, planned.plan().schema())?;
+    if let Some(column) = options.bounds.columns.keys().find(|column| !analysis.columns.contains_key(*column)) {
+        return Err(Refusal::request(
+            format!("`bounds` names the column `{column}`, which no dataset of the query has"),
+            "name a column of a private dataset",
+        ));
+    }
+    Ok(Analysed { releases: analysis.releases, post, origins, datasets: analysis.datasets })
+}
+
+struct Analysis<'a> {
+    request: &'a BoundsRequest,
+    with_error_columns: bool,
+    max_cells: usize,
+    releases: Vec<AnalysedRelease>,
+    datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+    /// What the release key holds of each table that is read: its data version and its policy's.
+    versions: BTreeMap<DatasetName, String>,
+    /// Every column of a private dataset that the query reads.
+    columns: BTreeMap<String, ()>,
+}
+
+impl Analysis<'_> {
+    fn read(&mut self, table: &DatasetTable) {
+        let data: String = table.version().iter().map(|byte| format!("{byte:02x}")).collect();
+        let policy = match table.protection() {
+            Protection::Private(policy) => {
+                self.datasets.insert(table.name().clone(), Arc::clone(policy));
+                for field in datafusion::catalog::TableProvider::schema(table).fields() {
+                    self.columns.insert(field.name().clone(), ());
+                }
+                policy.version.clone()
+            }
+            Protection::Public => "public".to_owned(),
+        };
+        self.versions.insert(table.name().clone(), format!("{data}/{policy}"));
+    }
+}
+
+fn check_request(bounds: &BoundsRequest) -> Result<(), Refusal> {
+    for (name, value) in [
+        ("max_groups_per_unit", bounds.max_groups_per_unit),
+        ("max_rows_per_unit_per_group", bounds.max_rows_per_unit_per_group),
+    ] {
+        if value == Some(0) {
+            return Err(Refusal::request(format!("`bounds.{name}` is 0"), "it must be at least 1"));
+        }
+    }
+    for (column, [lo, hi]) in &bounds.columns {
+        if !(lo.is_finite() && hi.is_finite() && lo < hi) {
+            return Err(Refusal::request(
+                format!("`bounds.columns.{column}` is no interval"),
+                "write [lo, hi] with lo < hi, both finite",
+            ));
+        }
+    }
+    Ok(())
+}

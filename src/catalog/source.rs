@@ -1,0 +1,207 @@
+//! A source: the Parquet files that a location names, with their identity and their one schema.
+//!
+//! The identity of the files (path, size, time of change, footer) is the *data version*. It counts as public
+//! (DESIGN 4.3), and it is read before anything is charged, so that a missing or damaged file costs nobody anything.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Why the files of a source cannot be used. Names paths: for the owner and the operator, never for an analyst.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The location names an object store.
+    #[error("{0}: object stores are not read yet; give a file, a folder or a glob on this machine")]
+    ObjectStore(String),
+    /// No file is there.
+    #[error("{0}: no Parquet file is there; check `location`, and that the gateway may read it")]
+    Missing(String),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not Parquet, or is damaged.
+    #[error("{0}: is not a readable Parquet file; write it anew")]
+    NotParquet(String),
+    /// Two files of one source differ.
+    #[error("{path}: its columns differ from those of {first}; every file of a dataset has the same columns and types")]
+    SchemaDiffers {
+        /// The file that differs.
+        path: String,
+        /// The file that it differs from.
+        first: String,
+    },
+}
+
+/// The files of a source at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The files, in the order of their names.
+    pub files: Vec<PathBuf>,
+    /// The schema that they share, without metadata.
+    pub schema: SchemaRef,
+    /// A hash of every file's identity.
+    pub version: [u8; 32],
+}
+
+#[derive(Debug, Clone)]
+struct Footer {
+    size: u64,
+    modified_ns: u128,
+    hash: [u8; 32],
+    schema: SchemaRef,
+}
+
+/// A location, and the footers that were read from it.
+#[derive(Debug)]
+pub struct Source {
+    location: String,
+    footers: Mutex<HashMap<PathBuf, Footer>>,
+    known: Mutex<Option<Snapshot>>,
+}
+
+/// The last bytes of a Parquet file: the footer's length and the magic.
+const TRAILER_BYTES: u64 = 8;
+
+impl Source {
+    /// A source at `location`, a path as the policy's loader resolved it.
+    #[must_use]
+    pub fn new(location: &str) -> Self {
+        Self { location: location.to_owned(), footers: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// The snapshot that was seen last, or one of now if none was.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub fn known(&self) -> Result<Snapshot, SourceError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.map_or_else(|| self.snapshot(), Ok)
+    }
+
+    /// Lists the files and reads the footers that are new or changed. Blocking I/O.
+    ///
+    /// # Errors
+    /// When there is no file, or one cannot be read, is not Parquet, or has other columns than the first.
+    pub fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let files = self.files()?;
+        let mut hasher = Sha256::new();
+        let mut first: Option<(PathBuf, SchemaRef)> = None;
+        for path in &files {
+            let footer = self.footer(path)?;
+            hasher.update(path.to_string_lossy().as_bytes());
+            hasher.update([0]);
+            hasher.update(footer.size.to_le_bytes());
+            hasher.update(footer.modified_ns.to_le_bytes());
+            hasher.update(footer.hash);
+            match &first {
+                None => first = Some((path.clone(), footer.schema)),
+                Some((_, schema)) if *schema == footer.schema => {}
+                Some((other, _)) => {
+                    return Err(SourceError::SchemaDiffers {
+                        path: path.display().to_string(),
+                        first: other.display().to_string(),
+                    });
+                }
+            }
+        }
+        let Some((_, schema)) = first else { return Err(SourceError::Missing(self.location.clone())) };
+        let snapshot = Snapshot { files, schema, version: hasher.finalize().into() };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
+        if self.location.contains("://") {
+            return Err(SourceError::ObjectStore(self.location.clone()));
+        }
+        let path = Path::new(&self.location);
+        let mut files = if path.is_dir() {
+            let io = |source| SourceError::Io { path: self.location.clone(), source };
+            let mut files = Vec::new();
+            for entry in fs::read_dir(path).map_err(io)? {
+                let file = entry.map_err(io)?.path();
+                if file.is_file() && file.extension().is_some_and(|extension| extension == "parquet") {
+                    files.push(file);
+                }
+            }
+            files
+        } else if self.location.contains(['*', '?', '[']) {
+            glob::glob(&self.location)
+                .map_err(|_| SourceError::Missing(self.location.clone()))?
+                .filter_map(Result::ok)
+                .filter(|file| file.is_file())
+                .collect()
+        } else {
+            vec![path.to_path_buf()]
+        };
+        files.sort();
+        if files.is_empty() { Err(SourceError::Missing(self.location.clone())) } else { Ok(files) }
+    }
+
+    fn footer(&self, path: &Path) -> Result<Footer, SourceError> {
+        let io = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => SourceError::Missing(path.display().to_string()),
+            _ => SourceError::Io { path: path.display().to_string(), source },
+        };
+        let damaged = || SourceError::NotParquet(path.display().to_string());
+        let facts = fs::metadata(path).map_err(io)?;
+        let modified = facts.modified().map_err(io)?;
+        let modified_ns = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = footers.get(path)
+            && known.size == facts.len()
+            && known.modified_ns == modified_ns
+        {
+            return Ok(known.clone());
+        }
+        let mut file = File::open(path).map_err(io)?;
+        if facts.len() < TRAILER_BYTES {
+            return Err(damaged());
+        }
+        let mut trailer = [0; TRAILER_BYTES as usize];
+        file.seek(SeekFrom::Start(facts.len() - TRAILER_BYTES)).map_err(io)?;
+        file.read_exact(&mut trailer).map_err(io)?;
+        let length = u64::from(u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]));
+        if &trailer[4..] != b"PAR1" || length + TRAILER_BYTES > facts.len() {
+            return Err(damaged());
+        }
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| damaged())?];
+        file.seek(SeekFrom::Start(facts.len() - TRAILER_BYTES - length)).map_err(io)?;
+        file.read_exact(&mut bytes).map_err(io)?;
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|_| damaged())?;
+        let footer = Footer {
+            size: facts.len(),
+            modified_ns,
+            hash: Sha256::digest(&bytes).into(),
+            schema: without_metadata(metadata.schema()),
+        };
+        footers.insert(path.to_path_buf(), footer.clone());
+        Ok(footer)
+    }
+}
+
+/// Field metadata is free text of whoever wrote the file; none of it may reach a plan or an answer.
+fn without_metadata(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(HashMap::new())).collect();
+    Arc::new(Schema::new(fields))
+}

@@ -1,0 +1,101 @@
+//! A dataset as DataFusion sees it: a table that knows under which policy it is read.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::policy::{DatasetName, DatasetPolicy};
+
+use super::source::Snapshot;
+
+/// Whose the rows are.
+#[derive(Debug, Clone)]
+pub enum Protection {
+    /// Every row belongs to one privacy unit.
+    Private(Arc<DatasetPolicy>),
+    /// Anyone may read it.
+    Public,
+}
+
+/// One dataset's files at one data version.
+#[derive(Debug)]
+pub struct DatasetTable {
+    name: DatasetName,
+    protection: Protection,
+    version: [u8; 32],
+    files: ListingTable,
+}
+
+impl DatasetTable {
+    /// A table over exactly the files of `snapshot`.
+    pub(super) fn new(name: DatasetName, protection: Protection, snapshot: &Snapshot) -> Result<Self> {
+        let paths = snapshot
+            .files
+            .iter()
+            .map(|file| ListingTableUrl::parse(file.to_string_lossy()))
+            .collect::<Result<Vec<_>>>()?;
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+        let config = ListingTableConfig::new_with_multi_paths(paths)
+            .with_listing_options(options)
+            .with_schema(Arc::clone(&snapshot.schema));
+        Ok(Self { name, protection, version: snapshot.version, files: ListingTable::try_new(config)? })
+    }
+
+    /// `owner.name`.
+    #[must_use]
+    pub fn name(&self) -> &DatasetName {
+        &self.name
+    }
+
+    /// Whose the rows are.
+    #[must_use]
+    pub fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// The data version.
+    #[must_use]
+    pub fn version(&self) -> &[u8; 32] {
+        &self.version
+    }
+
+    /// The dataset behind a table of a plan; `None` for anything that the catalog did not make.
+    pub fn of(source: &Arc<dyn TableSource>) -> Option<Arc<Self>> {
+        let provider: Arc<dyn Any + Send + Sync> = source_as_provider(source).ok()?;
+        provider.downcast::<Self>().ok()
+    }
+}
+
+#[async_trait]
+impl TableProvider for DatasetTable {
+    fn schema(&self) -> SchemaRef {
+        self.files.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.files.scan(state, projection, filters, limit).await
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.files.supports_filters_pushdown(filters)
+    }
+}

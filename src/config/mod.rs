@@ -1,0 +1,377 @@
+//! `tollgate.toml`: what the operator of a gateway sets. Every key has a default, and any can be set by environment
+//! (`TOLLGATE_SERVER__HTTP=127.0.0.1:8080`), which wins over the file.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::policy::nearest;
+
+/// The beginning of every environment variable of ours.
+const ENV_PREFIX: &str = "TOLLGATE_";
+
+/// Variables of ours that are no configuration: the client's address and token, and where this file is.
+const OTHER_VARIABLES: [&str; 3] = ["TOLLGATE_URL", "TOLLGATE_TOKEN", "TOLLGATE_CONFIG"];
+
+/// The word that turns an interface off.
+const OFF: &str = "off";
+
+/// Why there is no configuration. No message holds a variable's value, which may be a secret.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file that was asked for cannot be read.
+    #[error("the configuration file {} cannot be read: {source}; without --config every key has its default", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A section or key that does not exist.
+    #[error("{place}: unknown key `{key}`{}", meant(.nearest.as_ref()))]
+    UnknownKey {
+        /// The file, or the environment variable.
+        place: String,
+        /// The key, such as `server.htp`.
+        key: String,
+        /// What was likely meant.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type, or a file that is no TOML.
+    #[error("{place}: {message}")]
+    Invalid {
+        /// The file, or the environment variable, and the key.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An address that is none.
+    #[error("{key} must be an address with a port, such as \"127.0.0.1:8080\", or \"off\"")]
+    Address {
+        /// The key.
+        key: &'static str,
+    },
+    /// A storage address of a kind that is not known.
+    #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\"")]
+    Storage,
+    /// A number out of its range.
+    #[error("{key} must be from {lo} to {hi}, not {found}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        found: u64,
+        /// The least that it may be.
+        lo: u64,
+        /// The most that it may be.
+        hi: u64,
+    },
+}
+
+fn meant(nearest: Option<&String>) -> String {
+    nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
+}
+
+/// The configuration of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The interfaces.
+    pub server: Server,
+    /// The ledger's storage.
+    pub storage: Storage,
+    /// The policy files.
+    pub policies: Policies,
+    /// The limits of queries.
+    pub engine: Engine,
+}
+
+/// The interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// The address of the HTTP interface, or `off`.
+    pub http: String,
+}
+
+impl Server {
+    /// The address of the HTTP interface; `None` when it is off.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        // `Config::load` has checked that anything but "off" is an address.
+        self.http.parse().ok()
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { http: "127.0.0.1:8080".to_owned() }
+    }
+}
+
+/// The ledger's storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// `sqlite://PATH`; a relative path is relative to the configuration file.
+    pub url: String,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { url: "sqlite://tollgate.db".to_owned() }
+    }
+}
+
+/// The policy files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policies {
+    /// The folder that holds them; a relative one is relative to the configuration file.
+    pub dir: PathBuf,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("policies") }
+    }
+}
+
+/// The limits of queries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// The memory that all queries together may hold, in mebibytes.
+    pub memory_limit_mb: u64,
+    /// How long one query may run, in milliseconds.
+    pub timeout_ms: u64,
+    /// How many queries run at once.
+    pub max_concurrent_queries: usize,
+    /// Into how many partitions a query is split; one for each core when it is not set.
+    pub target_partitions: Option<usize>,
+    /// The most cells (groups of a product of public keys) that one query may ask for.
+    pub max_cells: u64,
+    /// The longest SQL text, in bytes.
+    pub max_sql_bytes: usize,
+    /// Answers leave at multiples of this, in milliseconds; 0 turns it off.
+    pub response_quantum_ms: u64,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            memory_limit_mb: 2048,
+            timeout_ms: 60_000,
+            max_concurrent_queries: cores * 2,
+            target_partitions: None,
+            max_cells: 100_000,
+            max_sql_bytes: 65_536,
+            response_quantum_ms: 10,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration: the defaults, over them `path` if one is given, over that the environment. Relative
+    /// paths are resolved against the folder of `path`, or against the working directory.
+    ///
+    /// # Errors
+    /// When `path` is given and cannot be read, or when a key is not known or a value is not one.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        // A variable that is not Unicode cannot be one of ours, whose names are plain.
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let ours = variables.filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        Self::load_with(path, ours.map(|(name, value)| (name, value.to_string_lossy().into_owned())))
+    }
+
+    /// The same, with the environment's variables as an argument.
+    fn load_with(
+        path: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        if let Some(path) = path {
+            let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+            let text = std::fs::read_to_string(path).map_err(unreadable)?;
+            figment = figment.merge(Named { name: path.display().to_string(), inner: Toml::string(&text) });
+        }
+        for (name, value) in variables {
+            if let Some(variable) = Variable::new(name, &value)? {
+                figment = figment.merge(variable);
+            }
+        }
+        let config: Self = figment.extract().map_err(|error| refusal(&error))?;
+        config.check()?;
+        Ok(config.resolved(path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))))
+    }
+
+    /// Checks what types alone do not.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.server.http != OFF && self.server.http.parse::<SocketAddr>().is_err() {
+            return Err(ConfigError::Address { key: "server.http" });
+        }
+        if self.storage.url.strip_prefix("sqlite://").is_none_or(str::is_empty) {
+            return Err(ConfigError::Storage);
+        }
+        let engine = &self.engine;
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        for (key, found, lo, hi) in [
+            ("engine.memory_limit_mb", engine.memory_limit_mb, 64, 16 * 1024 * 1024),
+            ("engine.timeout_ms", engine.timeout_ms, 1, 24 * 60 * 60 * 1000),
+            ("engine.max_concurrent_queries", wide(engine.max_concurrent_queries), 1, 100_000),
+            ("engine.target_partitions", engine.target_partitions.map_or(1, wide), 1, 4096),
+            ("engine.max_cells", engine.max_cells, 1, 10_000_000),
+            ("engine.max_sql_bytes", wide(engine.max_sql_bytes), 1, 16 * 1024 * 1024),
+            ("engine.response_quantum_ms", engine.response_quantum_ms, 0, 60_000),
+        ] {
+            if !(lo..=hi).contains(&found) {
+                return Err(ConfigError::OutOfRange { key, found, lo, hi });
+            }
+        }
+        Ok(())
+    }
+
+    /// With relative paths resolved against `folder`.
+    fn resolved(mut self, folder: &Path) -> Self {
+        self.policies.dir = folder.join(&self.policies.dir);
+        // `sqlite::memory:` is no file, and `check` lets nothing else through that does not begin so.
+        if let Some(file) = self.storage.url.strip_prefix("sqlite://")
+            && !file.starts_with(':')
+        {
+            self.storage.url = format!("sqlite://{}", folder.join(file).display());
+        }
+        self
+    }
+}
+
+/// A provider under the name that its errors should give.
+struct Named<P> {
+    name: String,
+    inner: P,
+}
+
+impl<P: Provider> Provider for Named<P> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        self.inner.data()
+    }
+}
+
+/// One environment variable that sets one key.
+struct Variable {
+    name: String,
+    section: String,
+    key: String,
+    value: Value,
+}
+
+impl Variable {
+    /// `None` when the variable is not for us.
+    fn new(name: String, value: &str) -> Result<Option<Self>, ConfigError> {
+        let Some(path) = name.strip_prefix(ENV_PREFIX) else { return Ok(None) };
+        if OTHER_VARIABLES.contains(&name.as_str()) {
+            return Ok(None);
+        }
+        let path = path.to_lowercase();
+        let Some((section, key)) = path.split_once("__") else {
+            // A key without its section would be passed over in silence: a limit that somebody believes to be set.
+            let nearest = nearest(&name, variable_names().iter().map(String::as_str)).map(str::to_owned);
+            return Err(ConfigError::UnknownKey { place: "environment".to_owned(), key: name, nearest });
+        };
+        let (section, key) = (section.to_owned(), key.to_owned());
+        // Figment's reading of a variable: numbers and truth values are such, and everything else is text.
+        let value = value.parse().unwrap_or_else(|never| match never {});
+        Ok(Some(Self { name, section, key, value }))
+    }
+}
+
+impl Provider for Variable {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(format!("environment variable {}", self.name))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let section = Dict::from([(self.key.clone(), self.value.clone())]);
+        let root = Dict::from([(self.section.clone(), Value::from(section))]);
+        Ok(Map::from([(Profile::Default, root)]))
+    }
+}
+
+/// The environment variable of every key.
+fn variable_names() -> Vec<String> {
+    known_keys("").iter().map(|key| format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))).collect()
+}
+
+/// The keys that the section `section` may have; of the document itself (`""`), every `section.key`.
+fn known_keys(section: &str) -> Vec<String> {
+    let Ok(serde_json::Value::Object(document)) = serde_json::to_value(Config::default()) else { return Vec::new() };
+    let keys = |(name, keys): (&String, &serde_json::Value)| {
+        let keys = keys.as_object().map(|keys| keys.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        keys.into_iter().map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
+    };
+    document.iter().filter(|(name, _)| section.is_empty() || section == name.as_str()).flat_map(keys).collect()
+}
+
+/// Figment's error in our words.
+fn refusal(error: &figment::Error) -> ConfigError {
+    use figment::error::Kind;
+
+    let place = error.metadata.as_ref().map_or_else(|| "configuration".to_owned(), |from| from.name.to_string());
+    let path = error.path.join(".");
+    match &error.kind {
+        Kind::UnknownField(field, known) => {
+            // Figment's path ends with the unknown key itself.
+            let section = path.strip_suffix(field.as_str()).unwrap_or(&path).trim_end_matches('.');
+            let nearest = nearest(field, known.iter().copied());
+            let full = |key: &str| if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            // A key that has strayed into the wrong section is likelier than one that is misspelt.
+            let strayed = known_keys("").into_iter().find(|key| key.rsplit('.').next() == Some(field.as_str()));
+            ConfigError::UnknownKey { place, key: full(field), nearest: strayed.or_else(|| nearest.map(full)) }
+        }
+        Kind::InvalidType(found, expected) => {
+            let message = format!("{path} must be {}, not {}", in_words(expected), kind_of(found));
+            ConfigError::Invalid { place, message }
+        }
+        // Of a value out of range, figment would print the value, which for a variable may be a secret.
+        Kind::InvalidValue(_, expected) => {
+            ConfigError::Invalid { place, message: format!("{path} must be {}", in_words(expected)) }
+        }
+        other => ConfigError::Invalid { place, message: other.to_string() },
+    }
+}
+
+/// The type that was expected, as one who does not write Rust says it.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u64" | "usize" => "a whole number",
+        "a string" | "path string" => "a text in quotes",
+        other => other,
+    }
+}
+
+/// What a value is, without saying which.
+fn kind_of(found: &figment::error::Actual) -> &'static str {
+    use figment::error::Actual;
+    match found {
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
+        Actual::Float(_) => "a number with a fraction",
+        Actual::Char(_) | Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "something else",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError};
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Writes `text` as a configuration file and reads it under `pairs`.
+fn load(text: &str, pairs: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf, Result<Config, ConfigError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tollgate.toml");
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load_with(Some(&path), variables(pairs));
+    (folder, path, config)
+}
+
+/// The message of a configuration that must be refused, with the file's path as FILE.
+fn refused(text: &str, pairs: &[(&str, &str)]) -> String {
+    let (_folder, path, config) = load(text, pairs);
+    config.unwrap_err().to_string().replace(path.to_str().unwrap(), "FILE")
+}
+
+#[test]
+fn every_key_has_a_default() {
+    let config = Config::load_with(None, variables(&[])).unwrap();
+    assert_eq!(config.server.http_address(), Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!(config.storage.url, "sqlite://tollgate.db");
+    assert_eq!(config.policies.dir, Path::new("policies"));
+    assert_eq!(config.engine.memory_limit_mb, 2048);
+    assert_eq!(config.engine.timeout_ms, 60_000);
+    assert!(config.engine.max_concurrent_queries >= 2);
+    assert_eq!(config.engine.target_partitions, None);
+    assert_eq!(config.engine.max_cells, 100_000);
+    assert_eq!(config.engine.max_sql_bytes, 65_536);
+    assert_eq!(config.engine.response_quantum_ms, 10);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let (folder, _, config) = load("[storage]\nurl = \"sqlite://ledger/t.db\"\n", &[]);
+    let config = config.unwrap();
+    assert_eq!(config.policies.dir, folder.path().join("policies"));
+    assert_eq!(config.storage.url, format!("sqlite://{}", folder.path().join("ledger/t.db").display()));
+
+    let (_folder, _, config) = load("[storage]\nurl = \"sqlite:///var/t.db\"\n[policies]\ndir = \"/etc/p\"\n", &[]);
+    let config = config.unwrap();
+    assert_eq!(config.policies.dir, Path::new("/etc/p"));
+    assert_eq!(config.storage.url, "sqlite:///var/t.db");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let file = "[server]\nhttp = \"127.0.0.1:1\"\n[engine]\ntimeout_ms = 5\nmax_cells = 7\n";
+    let (_folder, _, config) = load(
+        file,
+        &[
+            ("TOLLGATE_SERVER__HTTP", "off"),
+            ("TOLLGATE_ENGINE__TIMEOUT_MS", "1234"),
+            ("TOLLGATE_ENGINE__TARGET_PARTITIONS", "3"),
+            // The client's own, and another program's.
+            ("TOLLGATE_URL", "http://127.0.0.1:8080"),
+            ("TOLLGATE_TOKEN", "secret"),
+            ("PATH", "/bin"),
+        ],
+    );
+    let config = config.unwrap();
+    assert_eq!(config.server.http_address(), None);
+    assert_eq!(config.engine.timeout_ms, 1234);
+    assert_eq!(config.engine.target_partitions, Some(3));
+    assert_eq!(config.engine.max_cells, 7);
+}
+
+#[test]
+fn what_is_wrong_is_said_exactly() {
+    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        ("[server]\nhtp = \"off\"\n", &[], "FILE: unknown key `server.htp`; did you mean `server.http`?"),
+        ("[serverr]\nhttp = \"off\"\n", &[], "FILE: unknown key `serverr`; did you mean `server`?"),
+        ("[server]\ntimeout_ms = 5\n", &[], "FILE: unknown key `server.timeout_ms`; did you mean `engine.timeout_ms`?"),
+        // Interfaces that do not exist yet are not accepted in silence.
+        ("[server]\npostgres = \"127.0.0.1:5433\"\n", &[], "FILE: unknown key `server.postgres`"),
+        ("[engine]\ntimeout_ms = \"long\"\n", &[], "FILE: engine.timeout_ms must be a whole number, not a text"),
+        ("[engine]\ntimeout_ms = -1\n", &[], "FILE: engine.timeout_ms must be a whole number"),
+        ("[engine]\ntimeout_ms = 0\n", &[], "engine.timeout_ms must be from 1 to 86400000, not 0"),
+        (
+            "[server]\nhttp = \"localhost\"\n",
+            &[],
+            "server.http must be an address with a port, such as \"127.0.0.1:8080\", or \"off\"",
+        ),
+        (
+            "[storage]\nurl = \"postgres://h/db\"\n",
+            &[],
+            "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\"",
+        ),
+        (
+            "",
+            &[("TOLLGATE_SERVER_HTTP", "off")],
+            "environment: unknown key `TOLLGATE_SERVER_HTTP`; did you mean `TOLLGATE_SERVER__HTTP`?",
+        ),
+        (
+            "",
+            &[("TOLLGATE_SERVER__HTPP", "off")],
+            "environment variable TOLLGATE_SERVER__HTPP: unknown key `server.htpp`; did you mean `server.http`?",
+        ),
+        (
+            "",
+            &[("TOLLGATE_ENGINE__MAX_CELLS", "s3cret")],
+            "environment variable TOLLGATE_ENGINE__MAX_CELLS: engine.max_cells must be a whole number, not a text",
+        ),
+    ];
+    let wrong: Vec<_> = cases
+        .iter()
+        .map(|(text, pairs, expected)| (refused(text, pairs), (*expected).to_owned()))
+        .filter(|(found, expected)| found != expected)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_there() {
+    let message = Config::load_with(Some(Path::new("/nowhere/tollgate.toml")), variables(&[])).unwrap_err().to_string();
+    assert!(message.starts_with("the configuration file /nowhere/tollgate.toml cannot be read: "), "{message}");
+    assert!(message.ends_with("; without --config every key has its default"), "{message}");
+}

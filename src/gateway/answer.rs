@@ -1,0 +1,148 @@
+//! What a caller is told: released values with their price and their error.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// The answer to a [`Question`](super::Question). Interfaces translate it; nothing in it needs further protection.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Names this answer in the ledger and in the log.
+    pub query_id: Uuid,
+    /// The columns of the result.
+    pub schema: SchemaRef,
+    /// The rows; `None` for a dry run.
+    pub rows: Option<Vec<RecordBatch>>,
+    /// By column of `schema`: how exact it is; `None` for group keys and for columns computed from several others.
+    pub accuracy: Vec<Option<Accuracy>>,
+    /// What it costs.
+    pub privacy: PrivacyFacts,
+    /// The caller's accounts after the charge (before it, in a dry run).
+    pub budget: Vec<BudgetLine>,
+    /// Which groups may appear.
+    pub groups: GroupFacts,
+}
+
+/// How far a released column may lie from the bounded statistic.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Accuracy {
+    /// `discrete_gaussian` or `discrete_laplace`.
+    pub mechanism: &'static str,
+    /// Standard deviation of the noise in the column's unit; absent where it differs from row to row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std_dev: Option<f64>,
+    /// Half the width of the 95 % interval; absent where it differs from row to row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_width_95: Option<f64>,
+    /// The error differs from row to row (ratios): ask with `with_error_columns`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub per_row: bool,
+}
+
+/// What the query costs, whole.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PrivacyFacts {
+    /// The price as asked or defaulted.
+    pub epsilon: f64,
+    /// The δ at which that ε is stated.
+    pub delta: f64,
+    /// zCDP loss ρ of the query; absent where every account is pure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rho: Option<f64>,
+    /// The δ paid for choosing which groups appear.
+    pub delta_selection: f64,
+    /// Whether the caller had paid for this very release before.
+    pub cached: bool,
+    /// What each account paid (would pay, in a dry run); empty when `cached`.
+    pub charges: Vec<ChargeLine>,
+}
+
+/// One account's part of a charge.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ChargeLine {
+    /// For example `consumer/united.flights`.
+    pub account: String,
+    /// Set for zCDP accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rho: Option<f64>,
+    /// Set for pure accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// The δ of group selection.
+    pub delta: f64,
+}
+
+/// A consumer's own account of one dataset.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BudgetLine {
+    /// `owner.name`.
+    pub dataset: String,
+    /// `zcdp` or `pure`.
+    pub accounting: &'static str,
+    /// `month`, `quarter`, `year` or `lifetime`.
+    pub per: &'static str,
+    /// The window that the figures are of, for example `2026-11`.
+    pub window: String,
+    /// The budget's ε.
+    pub epsilon_limit: f64,
+    /// The budget's δ.
+    pub delta_limit: f64,
+    /// ε of all that was spent, stated at half of `delta_limit` (zCDP) or summed (pure).
+    pub epsilon_spent: f64,
+    /// The larger of the spent fractions of loss and of δ, 0 to 1.
+    pub fraction_spent: f64,
+}
+
+/// Which groups an answer shows, so that an empty answer is never a riddle.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct GroupFacts {
+    /// Whether the keys are known without the data.
+    pub public: bool,
+    /// No group with fewer units is ever released.
+    pub min_size: u64,
+    /// A group with this many units appears with 95 % probability at this price.
+    pub units_to_appear_95: u64,
+}
+
+/// A column of a dataset, as its policy describes it: no count or statistic of the data.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ColumnDescription {
+    /// Its name in SQL.
+    pub name: String,
+    /// Its Arrow type.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// What it may be used for: `aggregate`, `group`, `filter`; empty when it is denied.
+    pub uses: Vec<&'static str>,
+    /// The policy's value bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<[f64; 2]>,
+    /// The keys, where the policy lists them: a list, or `{from, to}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_groups: Option<serde_json::Value>,
+    /// Whether this column names the privacy unit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privacy_unit: bool,
+}
+
+/// A dataset, a collection or a public table as any caller may see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DatasetDescription {
+    /// `owner.name`.
+    pub name: String,
+    /// `private`, `public` or `collection`.
+    pub kind: &'static str,
+    /// The owner's words.
+    pub description: String,
+    /// Its columns.
+    pub columns: Vec<ColumnDescription>,
+    /// What is protected and how, as stated by the policy (`null` for public tables): `unit`, `unit_domain`,
+    /// `min_group_size`, `max_groups_per_unit`, `max_rows_per_unit_per_group`, `accounting`, `default_epsilon`,
+    /// `max_epsilon`, `purposes`, `valid_until`.
+    pub privacy: Option<serde_json::Value>,
+    /// For a collection: its members.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+}

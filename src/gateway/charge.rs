@@ -1,0 +1,233 @@
+//! Which accounts a release is charged to, and the charge itself: durable before anything is drawn.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Spent, epsilon_of, left, rho_for};
+use crate::analysis::AnalysedRelease;
+use crate::ledger::{
+    Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
+};
+use crate::policy::{DatasetPolicy, Period};
+
+use super::price::{Priced, PricedRelease};
+use super::{ChargeLine, Code, GatewayError, Question, translate};
+
+/// One consumer's account of one dataset, and what it may spend.
+#[derive(Debug, Clone)]
+pub(super) struct ConsumerAccount {
+    pub(super) account: Account,
+    pub(super) limit: Limit,
+    pub(super) epsilon: Epsilon,
+    pub(super) delta: Delta,
+    pub(super) per: Period,
+}
+
+/// The accounts of `consumer` on a dataset: under the owner's cap, and under an administrator's grant, which has its
+/// own window. A grant can only narrow what the owner allows. `None` when the owner waits for a grant.
+pub(super) fn consumer_accounts(
+    policy: &DatasetPolicy,
+    consumer: &str,
+    grant: Option<&Grant>,
+    now: DateTime<Utc>,
+) -> Option<Vec<ConsumerAccount>> {
+    let cap = &policy.budget.per_consumer;
+    let account = |epsilon: Epsilon, delta: Delta, per: Period| ConsumerAccount {
+        account: Account {
+            scope: Scope::Consumer(consumer.to_owned()),
+            dataset: policy.name.to_string(),
+            window: per.window(now),
+        },
+        limit: Limit::from_budget(policy.privacy.accounting, epsilon, delta),
+        epsilon,
+        delta,
+        per,
+    };
+    let Some(grant) = grant else {
+        return policy.budget.auto_grant.then(|| vec![account(cap.epsilon, cap.delta, cap.per)]);
+    };
+    let (epsilon, delta) = (grant.epsilon.min(cap.epsilon), grant.delta.min(cap.delta));
+    // The storage holds the words that were checked when the grant was made; an unknown one is read as the strictest.
+    let per = Period::ALL.into_iter().find(|per| per.as_str() == grant.per).unwrap_or(Period::Lifetime);
+    if per == cap.per {
+        return Some(vec![account(epsilon, delta, per)]);
+    }
+    Some(vec![account(cap.epsilon, cap.delta, cap.per), account(epsilon, delta, per)])
+}
+
+/// Every account that a release is charged to, with its limit and its cost.
+pub(super) async fn accounts(
+    store: &dyn Store,
+    release: &AnalysedRelease,
+    cost: Cost,
+    consumer: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<AccountCharge>, GatewayError> {
+    let mut accounts = Vec::new();
+    for (name, policy) in &release.datasets {
+        let grant = store.grant(consumer, &name.to_string()).await.map_err(translate::ledger)?;
+        let Some(own) = consumer_accounts(policy, consumer, grant.as_ref(), now) else {
+            return Err(GatewayError::new(
+                Code::BudgetExceeded,
+                format!("{consumer} has no budget on {name}: its owner waits for an administrator's grant"),
+            )
+            .with_hint("ask the budget administrator: `tollgate budget set CONSUMER OWNER.NAME ...`"));
+        };
+        accounts.extend(own.into_iter().map(|own| AccountCharge { account: own.account, limit: own.limit, cost }));
+        let cap = &policy.budget.all_consumers;
+        accounts.push(AccountCharge {
+            account: Account { scope: Scope::AllConsumers, dataset: name.to_string(), window: cap.per.window(now) },
+            limit: Limit::from_budget(policy.privacy.accounting, cap.epsilon, cap.delta),
+            cost,
+        });
+    }
+    Ok(accounts)
+}
+
+/// A proof that a release is paid for: made here alone, needed to draw it.
+#[derive(Debug)]
+pub(super) struct Charged {
+    pub(super) id: ChargeId,
+    /// The precision that was paid for, now or earlier.
+    pub(super) precision: u64,
+    /// The δ that was paid with it.
+    pub(super) delta: Delta,
+    /// Whether it was paid for before this question.
+    pub(super) earlier: bool,
+    /// What was charged now.
+    pub(super) lines: Vec<ChargeLine>,
+}
+
+/// Charges a priced release, or finds that the consumer has paid for it already.
+pub(super) async fn charge(
+    store: &dyn Store,
+    question: &Question,
+    query_id: Uuid,
+    priced: &Priced,
+    release: &PricedRelease,
+    analysed: &AnalysedRelease,
+    consumer: &str,
+    now: DateTime<Utc>,
+) -> Result<Charged, GatewayError> {
+    let cost = release.cost();
+    let accounts = accounts(store, analysed, cost, consumer, now).await?;
+    let charge = Charge {
+        consumer: consumer.to_owned(),
+        release: release.key,
+        precision: release.precision(),
+        idempotency: question
+            .idempotency_key
+            .clone()
+            .map(|key| Idempotency { key, request_hash: request_hash(question, priced) }),
+        query: QueryRecord {
+            query_id,
+            sql: question.sql.clone(),
+            purpose: question.purpose.clone(),
+            datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
+        },
+        at: now,
+        accounts,
+    };
+    match store.charge(&charge).await.map_err(translate::ledger)? {
+        ChargeOutcome::Charged { charge_id, charged, shared: _ } => Ok(Charged {
+            id: charge_id,
+            precision: release.precision(),
+            delta: cost.delta,
+            earlier: false,
+            lines: lines(&charge.accounts, |account| charged.iter().any(|(paid, _)| paid == account)),
+        }),
+        ChargeOutcome::AlreadyPaid { charge_id, precision } => {
+            let costs = store.costs_of(charge_id).await.map_err(translate::ledger)?;
+            let delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
+            Ok(Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new() })
+        }
+        ChargeOutcome::Refused { short } => Err(exceeded(priced, release.accounting, &short)),
+    }
+}
+
+/// The lines of a charge as the caller reads them: each account in its own measure.
+pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool) -> Vec<ChargeLine> {
+    accounts
+        .iter()
+        .filter(|charge| paid(&charge.account))
+        .filter_map(|charge| {
+            let loss = charge.cost.loss.charged_to(charge.limit.accounting())?;
+            let (rho, epsilon) = match loss {
+                Loss::Zcdp(rho) => (Some(rho.to_f64()), None),
+                Loss::Pure(epsilon) => (None, Some(epsilon.to_f64())),
+            };
+            Some(ChargeLine { account: charge.account.to_string(), rho, epsilon, delta: charge.cost.delta.to_f64() })
+        })
+        .collect()
+}
+
+fn exceeded(priced: &Priced, accounting: Accounting, short: &[Shortfall]) -> GatewayError {
+    let names: Vec<String> = short.iter().map(|short| short.account.to_string()).collect();
+    let fits = short.iter().map(|short| largest_epsilon(priced, accounting, short)).fold(f64::INFINITY, f64::min);
+    // Rounded down to three digits, and a little below, so that it does fit.
+    let fits = if fits > 0.0 && fits.is_finite() {
+        let digit = 10f64.powf(fits.log10().floor() - 2.0);
+        (fits * (1.0 - 1e-6) / digit).floor() * digit
+    } else {
+        0.0
+    };
+    let what_is_left: Vec<String> = short
+        .iter()
+        .map(|short| {
+            let left = left(&short.limit, &short.spent);
+            match left.loss {
+                Loss::Zcdp(rho) => format!("{}: rho {rho} and delta {} are left", short.account, left.delta),
+                Loss::Pure(epsilon) => {
+                    format!("{}: epsilon {epsilon} and delta {} are left", short.account, left.delta)
+                }
+            }
+        })
+        .collect();
+    let error = GatewayError::new(
+        Code::BudgetExceeded,
+        format!(
+            "epsilon {} is more than is left in {} ({}); nothing was charged",
+            priced.epsilon,
+            names.join(", "),
+            what_is_left.join("; ")
+        ),
+    );
+    if fits > 0.0 {
+        error.with_hint(format!("the largest epsilon that fits is about {fits:.3e}; a repeated question is free"))
+    } else {
+        error.with_hint("no price fits until the budget's next window, or a larger grant; a repeated question is free")
+    }
+}
+
+/// The largest ε whose loss fits one account. δ of selection runs out together with the loss, and so needs no look.
+fn largest_epsilon(priced: &Priced, accounting: Accounting, short: &Shortfall) -> f64 {
+    let left = left(&short.limit, &short.spent);
+    match (accounting, left.loss) {
+        (Accounting::Zcdp, Loss::Zcdp(rho)) => {
+            if rho_for(Epsilon::from_steps(1), priced.query_delta) >= rho {
+                return 0.0;
+            }
+            epsilon_of(rho, priced.query_delta)
+        }
+        // Laplace noise of ε costs a zCDP account ε²/2.
+        (Accounting::Pure, Loss::Zcdp(rho)) => (2.0 * rho.to_f64()).sqrt(),
+        (_, Loss::Pure(epsilon)) => epsilon.to_f64(),
+    }
+}
+
+/// What an idempotency key is bound to: all of the request that its answer depends on.
+fn request_hash(question: &Question, priced: &Priced) -> [u8; 32] {
+    let bound = (&question.sql, priced.epsilon.steps(), &question.bounds, &question.purpose);
+    let text = serde_json::to_vec(&bound).unwrap_or_default();
+    Sha256::digest(&text).into()
+}
+
+/// ε of what an account has spent, as reports state it: at half of its δ for zCDP, summed for pure accounts.
+pub(super) fn epsilon_spent(spent: &Spent, limit: &Limit) -> f64 {
+    match spent.loss {
+        Loss::Zcdp(rho) if rho.steps() == 0 => 0.0,
+        Loss::Zcdp(rho) => epsilon_of(rho, limit.delta),
+        Loss::Pure(epsilon) => epsilon.to_f64(),
+    }
+}

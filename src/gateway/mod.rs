@@ -1,0 +1,169 @@
+//! The gateway: one use-case function per action, the same for every interface (DESIGN 5).
+//!
+//! ```text
+//! Question ─▶ parse ─▶ authorise ─▶ plan ─▶ analyse ─▶ price ─┬─▶ dry run: Answer without rows
+//!                                                              └─▶ charge (durable) ─▶ draw, keep ─▶ post ─▶ Answer
+//! ```
+//!
+//! Authentication, policy, price and ledger sit here and nowhere else, so that no interface can forget one.
+
+pub mod administration;
+mod answer;
+mod ask;
+mod authorise;
+mod budget;
+mod charge;
+mod describe;
+mod error;
+mod in_flight;
+mod price;
+mod question;
+mod translate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::engine::{Engine, EngineConfig};
+use crate::ledger::{self, Role, Store};
+use crate::sql::Limits;
+
+pub use administration::{Administration, ConsumerRow, NewToken};
+pub use answer::{
+    Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, GroupFacts, PrivacyFacts,
+};
+pub use error::{Code, GatewayError};
+pub use question::Question;
+
+/// Who is calling, proven by a token.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    role: Role,
+    consumer: Option<String>,
+    agency: Option<String>,
+}
+
+impl Caller {
+    /// The token's role.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The consumer that an analyst asks for.
+    #[must_use]
+    pub fn consumer(&self) -> Option<&str> {
+        self.consumer.as_deref()
+    }
+
+    fn analyst(&self) -> Result<&str, GatewayError> {
+        match (self.role, &self.consumer) {
+            (Role::Analyst, Some(consumer)) => Ok(consumer),
+            _ => Err(GatewayError::new(
+                Code::NotAllowed,
+                format!("a token of role {} asks no questions and has no budget", self.role),
+            )
+            .with_hint("use an analyst's token")),
+        }
+    }
+}
+
+/// What a running gateway is made of.
+pub struct Gateway {
+    catalog: Arc<Catalog>,
+    engine: Engine,
+    store: Arc<dyn Store>,
+    in_flight: in_flight::InFlight,
+    admission: Semaphore,
+    limits: GatewayLimits,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// How a gateway bounds a query.
+#[derive(Debug, Clone, Copy)]
+struct GatewayLimits {
+    sql: Limits,
+    max_cells: usize,
+    timeout: Duration,
+    response_quantum: Duration,
+}
+
+impl Gateway {
+    /// Opens the storage, reads the policies, and holds them against their files.
+    ///
+    /// # Errors
+    /// When the configuration, the storage or a policy file is wrong. A dataset whose files cannot be read is served
+    /// all the same: it is refused when it is asked for.
+    pub async fn open(config: &Config) -> Result<Arc<Self>, GatewayError> {
+        let dir = config.policies.dir.clone();
+        let catalog = run_blocking(move || Catalog::load(&dir)).await?.map_err(translate::operator_catalog)?;
+        let catalog = Arc::new(catalog);
+        let checked = Arc::clone(&catalog);
+        for (name, found) in run_blocking(move || checked.check()).await? {
+            if let Err(error) = found {
+                tracing::warn!(dataset = %name, %error, "the dataset cannot be served as it is");
+            }
+        }
+        let store = ledger::open(&config.storage.url).await.map_err(|error| translate::operator_ledger(&error))?;
+        let engine = Engine::new(&EngineConfig {
+            memory_bytes: usize::try_from(config.engine.memory_limit_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
+            target_partitions: config.engine.target_partitions,
+            spill_dir: None,
+        })
+        .map_err(translate::engine)?;
+        Ok(Arc::new(Self {
+            catalog,
+            engine,
+            store,
+            in_flight: in_flight::InFlight::default(),
+            admission: Semaphore::new(config.engine.max_concurrent_queries),
+            limits: GatewayLimits {
+                sql: Limits {
+                    max_bytes: usize::try_from(config.engine.max_sql_bytes).unwrap_or(usize::MAX),
+                    ..Limits::default()
+                },
+                max_cells: usize::try_from(config.engine.max_cells).unwrap_or(usize::MAX),
+                timeout: Duration::from_millis(config.engine.timeout_ms),
+                response_quantum: Duration::from_millis(config.engine.response_quantum_ms),
+            },
+        }))
+    }
+
+    /// Who holds the token `secret`.
+    ///
+    /// # Errors
+    /// `unauthenticated` when nobody does, or it was revoked.
+    pub async fn authenticate(&self, secret: &str) -> Result<Caller, GatewayError> {
+        let unknown = || {
+            GatewayError::new(Code::Unauthenticated, "the token is not known, or was revoked")
+                .with_hint("ask the operator for one: `tollgate token create`")
+        };
+        let token = self.store.token_for(secret).await.map_err(translate::ledger)?.ok_or_else(unknown)?;
+        let agency = match &token.consumer {
+            None => None,
+            Some(name) => self.store.consumer(name).await.map_err(translate::ledger)?.and_then(|known| known.agency),
+        };
+        Ok(Caller { role: token.role, consumer: token.consumer, agency })
+    }
+
+    /// Whether questions can be answered now.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn ready(&self) -> Result<(), GatewayError> {
+        self.store.consumers().await.map(|_| ()).map_err(translate::ledger)
+    }
+}
+
+/// Runs file I/O off the threads that serve.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, GatewayError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| translate::internal("a background task ended early"))
+}

@@ -1,0 +1,149 @@
+//! `tollgate policy`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::failure::{Failure, output, say};
+use super::parquet_files;
+use crate::policy::{
+    DatasetName, DatasetPolicy, PolicyErrors, PolicyFile, check_against_schema, draft, load_dir, load_file,
+};
+
+/// The longest owner or name, in bytes, that is made from a file's name.
+const MAX_GUESS_BYTES: usize = 63;
+
+/// Policy files.
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Check policy files against the grammar, and against the schemas of the Parquet that they name.
+    #[command(after_help = "Examples:
+  tollgate policy check policies/united.flights.toml
+  tollgate policy check policies            # a folder: what must hold between its files, too")]
+    Check {
+        /// Policy files, or folders of them.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Draft a policy from a Parquet file's schema alone. The draft goes to standard output.
+    #[command(
+        after_help = "Example:\n  tollgate policy init data/flights.parquet --owner united --name flights > policies/united.flights.toml"
+    )]
+    Init {
+        /// The Parquet file.
+        #[arg(value_name = "DATA.parquet")]
+        data: PathBuf,
+        /// Whose data it is; `company` until you say.
+        #[arg(long, value_name = "OWNER", default_value = "company")]
+        owner: String,
+        /// What SQL calls it; by default, made from the file's name.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+}
+
+impl Policy {
+    /// Does it.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Check { files } => check(&files),
+            Self::Init { data, owner, name } => init(&data, &owner, name),
+        }
+    }
+}
+
+/// Looks at every file, whatever is wrong with the others, and tells all of it.
+fn check(paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut wrong = BTreeSet::new();
+    for path in paths {
+        let loaded = if path.is_dir() { load_dir(path) } else { load_file(path).map(|file| vec![file]) };
+        match loaded {
+            Ok(files) => {
+                if files.is_empty() {
+                    say(&format!("warning: {} holds no policy", path.display()));
+                }
+                for file in &files {
+                    match check_data(file) {
+                        Ok(verdict) => output(format!("{}: {verdict}\n", file.name()).as_bytes())?,
+                        Err(CheckFailure::Policy(errors)) => tell(&errors, &mut wrong),
+                        Err(CheckFailure::Data(failure)) => {
+                            wrong.insert(file.name().to_string());
+                            say(&format!("error: {}: {failure}", file.name()));
+                        }
+                    }
+                }
+            }
+            Err(errors) => tell(&errors, &mut wrong),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Policies { wrong: wrong.len() }) }
+}
+
+fn tell(errors: &PolicyErrors, wrong: &mut BTreeSet<String>) {
+    for problem in errors.problems() {
+        wrong.insert(problem.file.display().to_string());
+        say(&format!("error: {problem}"));
+    }
+}
+
+/// Why a file that reads well is wrong all the same.
+enum CheckFailure {
+    /// It does not fit its data.
+    Policy(PolicyErrors),
+    /// Its data cannot be read.
+    Data(Failure),
+}
+
+/// Holds a policy against its data, tells the warnings, and says in a word how it stands.
+fn check_data(file: &PolicyFile) -> Result<&'static str, CheckFailure> {
+    let location = match file {
+        PolicyFile::Collection(_) => return Ok("reads well; members are checked with the folder that they are in"),
+        PolicyFile::Private(policy) => &policy.location,
+        PolicyFile::Public(table) => &table.location,
+    };
+    if location.contains("://") {
+        return Ok("reads well; its data lies elsewhere and was not looked at");
+    }
+    let files = parquet_files::of_location(location).map_err(CheckFailure::Data)?;
+    if files.is_empty() {
+        return Err(CheckFailure::Data(Failure::NoData { location: location.clone() }));
+    }
+    let mut warnings = BTreeSet::new();
+    for path in files {
+        let schema = parquet_files::schema(&path).map_err(CheckFailure::Data)?;
+        if let PolicyFile::Private(policy) = file {
+            warnings.extend(fits(policy, &schema)?);
+        }
+    }
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok("fine")
+}
+
+fn fits(policy: &DatasetPolicy, schema: &arrow::datatypes::Schema) -> Result<Vec<String>, CheckFailure> {
+    let warnings = check_against_schema(policy, schema).map_err(CheckFailure::Policy)?;
+    Ok(warnings.iter().map(ToString::to_string).collect())
+}
+
+fn init(data: &Path, owner: &str, name: Option<String>) -> Result<(), Failure> {
+    let name = name.unwrap_or_else(|| guess(data));
+    let name = DatasetName::new(owner, &name).map_err(|source| Failure::Draft { path: data.to_owned(), source })?;
+    let schema = parquet_files::schema(data)?;
+    // A relative location would be relative to the policy's folder, which is not known yet.
+    let location = std::path::absolute(data)
+        .map_err(|source| Failure::Io { what: format!("cannot find {}", data.display()), source })?;
+    output(draft(&location.display().to_string(), &schema, name.owner(), name.name()).as_bytes())
+}
+
+/// A name for SQL out of a file's name.
+fn guess(data: &Path) -> String {
+    let stem = data.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.insert_str(0, "data_");
+    }
+    name.truncate(MAX_GUESS_BYTES);
+    name
+}

@@ -1,0 +1,156 @@
+//! `tollgate query`.
+
+use std::io::{self, IsTerminal, Read};
+
+use clap::{Args, ValueEnum};
+
+use super::client::{AnswerView, Form, HeaderFacts, Server};
+use super::failure::{Failure, output, say};
+use super::table::{self, figure, percent, printable};
+use crate::gateway::Question;
+
+/// Asks one SELECT statement; the answer goes to standard output, its price to standard error.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tollgate query \"SELECT origin, count(*) AS n FROM united.flights GROUP BY origin\" --epsilon 0.2
+  tollgate query --dry-run \"SELECT avg(dep_delay) FROM airlines.flights\"
+  tollgate query --format csv - < question.sql > answer.csv")]
+pub(super) struct Query {
+    /// One SELECT statement; `-` reads it from standard input.
+    sql: String,
+    /// The price of the whole query; the policy's default when absent.
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    epsilon: Option<f64>,
+    /// What the answer is for, where a policy asks.
+    #[arg(long, value_name = "PURPOSE")]
+    purpose: Option<String>,
+    /// Price and expected error only: reads no data, costs nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Add `NAME_half_width_95` beside each released column.
+    #[arg(long)]
+    with_error_columns: bool,
+    /// A retry under the same key is never charged twice.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How the answer is written. Tables round numbers to what their error leaves meaning to; the others are exact.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    format: OutputFormat,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For eyes.
+    Table,
+    /// A header row, NULL as an empty field.
+    Csv,
+    /// The whole answer, with its accuracy, price and accounts.
+    Json,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+impl Query {
+    /// Asks and prints.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if self.format == OutputFormat::Arrow && io::stdout().is_terminal() {
+            return Err(Failure::ArrowToTerminal);
+        }
+        let client = self.server.client()?;
+        let question = Question {
+            sql: statement(self.sql)?,
+            epsilon: self.epsilon,
+            purpose: self.purpose,
+            dry_run: self.dry_run,
+            with_error_columns: self.with_error_columns,
+            idempotency_key: self.idempotency_key,
+            ..Question::default()
+        };
+        let form = match self.format {
+            OutputFormat::Table | OutputFormat::Json => Form::Json,
+            OutputFormat::Csv => Form::Csv,
+            OutputFormat::Arrow => Form::Arrow,
+        };
+        let mut reply = client.ask(&question, form)?;
+        match self.format {
+            OutputFormat::Table => {
+                let answer: AnswerView = serde_json::from_slice(&reply.body)
+                    .map_err(|_| Failure::NotAGateway { url: self.server.url.clone() })?;
+                print(&answer)
+            }
+            OutputFormat::Json => {
+                reply.body.push(b'\n');
+                output(&reply.body)
+            }
+            OutputFormat::Csv | OutputFormat::Arrow => {
+                output(&reply.body)?;
+                say(&price(&reply.facts));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The statement, read from standard input where it is `-`.
+fn statement(sql: String) -> Result<String, Failure> {
+    if sql != "-" {
+        return Ok(sql);
+    }
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|source| Failure::Io { what: "cannot read the statement from standard input".to_owned(), source })?;
+    Ok(text)
+}
+
+/// Prints `answer` as a table, and its price on standard error.
+pub(super) fn print(answer: &AnswerView) -> Result<(), Failure> {
+    output(table::answer(answer).as_bytes())?;
+    say(&facts(answer));
+    Ok(())
+}
+
+fn price(facts: &HeaderFacts) -> String {
+    let number =
+        |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).map_or("?".to_owned(), figure);
+    let paid = if facts.cached { "; paid for before, so free" } else { "" };
+    format!("ε {} at δ {}{paid}", number(&facts.epsilon), number(&facts.delta))
+}
+
+/// What an answer cost, what is left, and which groups it shows: a line each.
+pub(super) fn facts(answer: &AnswerView) -> String {
+    let accounts = answer.budget.iter().map(|line| {
+        let spent = percent(line.fraction_spent);
+        format!("{}: {spent} of the budget spent ({})", printable(&line.dataset), printable(&line.window))
+    });
+    let groups = &answer.groups;
+    let selection = (groups.min_size > 1 || !groups.public).then(|| {
+        let (least, likely) = (groups.min_size, groups.units_to_appear_95);
+        format!("groups: none of fewer than {least} units appears; one of {likely} does with 95 %")
+    });
+    std::iter::once(cost(answer)).chain(accounts).chain(selection).collect::<Vec<_>>().join("\n")
+}
+
+/// What an answer cost, and whom.
+fn cost(answer: &AnswerView) -> String {
+    let privacy = &answer.privacy;
+    let price = format!("ε {} at δ {}", figure(privacy.epsilon), figure(privacy.delta));
+    let rho = privacy.rho.map(|rho| format!(" (ρ {})", figure(rho))).unwrap_or_default();
+    let selection = match privacy.delta_selection {
+        delta if delta > 0.0 => format!(", δ {} for choosing groups", figure(delta)),
+        _ => String::new(),
+    };
+    let payers = if privacy.cached {
+        "; paid for before, so free".to_owned()
+    } else if privacy.charges.is_empty() {
+        String::new()
+    } else {
+        let accounts: Vec<_> = privacy.charges.iter().map(|charge| printable(&charge.account)).collect();
+        let verb = if answer.rows.is_some() { "charged to" } else { "would be charged to" };
+        format!("; {verb} {}", accounts.join(", "))
+    };
+    price + &rho + &selection + &payers
+}

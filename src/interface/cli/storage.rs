@@ -1,0 +1,34 @@
+//! Which configuration a command works on.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::failure::Failure;
+use crate::config::Config;
+use crate::gateway::administration::Administration;
+
+/// The configuration's usual place.
+const USUAL: &str = "tollgate.toml";
+
+/// The file that names the storage, the policies and the addresses.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration; `tollgate.toml` in this directory when there is one, else the defaults.
+    #[arg(long, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads it.
+    pub(super) fn load(&self) -> Result<Config, Failure> {
+        let usual = Path::new(USUAL);
+        let path = self.config.as_deref().or_else(|| usual.is_file().then_some(usual));
+        Ok(Config::load(path)?)
+    }
+
+    /// Opens the storage that it names.
+    pub(super) async fn administration(&self) -> Result<Administration, Failure> {
+        Ok(Administration::open(&self.load()?).await?)
+    }
+}

@@ -1,0 +1,207 @@
+//! The ledger: what privacy budget there is, who has spent it, and which drawn answers it paid for. Durable.
+//!
+//! ```text
+//! gateway ── charge ──▶ accounts + charges + charge lines     one transaction, all or none, fsynced before any draw
+//!         ── keep_release ──▶ held releases                    the first stored draw wins, all answer from it
+//!         ── token_for, grant, spent ──▶ readers               never wait for a writer
+//! ```
+//!
+//! What holds, whatever happens to the process (DESIGN 4.3):
+//!
+//! * The ledger never says less than was released: a charge is on disk before [`Store::charge`] returns.
+//! * An account never passes its limit, however many charges come at once. The rule that decides is
+//!   [`crate::accounting::fits`], over integers; no SQL decides.
+//! * One draw is shown for one price: releases are held by key, precision and the cost that they were drawn at.
+//! * What was spent is never taken back: charges and their lines cannot be changed or deleted, not even by this code.
+//!
+//! The ledger does not know SQL, plans, policies or noise. It knows identities, since who pays decides what is paid.
+
+mod account;
+mod charge;
+mod error;
+mod grant;
+mod identity;
+mod release;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::accounting::{Cost, Spent};
+
+pub use account::{Account, Scope};
+pub use charge::{AccountCharge, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, Shortfall};
+pub use error::{BadCharge, BadToken, ConflictReason, LedgerError};
+pub use grant::Grant;
+pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
+pub use release::{HeldRelease, ReleaseKey};
+
+/// The storage of the ledger. Object-safe, so that every interface and test takes `&dyn Store`.
+///
+/// A future that is dropped before it is done leaves either all of its change or none, never a part.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Decides and writes one charge, in one transaction: all accounts pay, or none does.
+    ///
+    /// Who is asking comes first, since a frozen consumer must not even be given an answer that it has paid for. Then:
+    ///
+    /// 1. A known idempotency key answers for the charge that it was given for, or conflicts with it.
+    /// 2. What this consumer has paid for at this precision or a better one is not paid again.
+    /// 3. What another consumer has paid for, at exactly this precision and cost, is the same draw: the `all_consumers`
+    ///    accounts do not pay again ([`ChargeOutcome::Charged`] with `shared`).
+    /// 4. Otherwise every account pays, if [`crate::accounting::fits`] says so for every one of them.
+    ///
+    /// The charge is durable when this returns [`ChargeOutcome::Charged`]. After an error nothing may be drawn.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], [`LedgerError::Frozen`], [`LedgerError::IdempotencyConflict`],
+    /// [`LedgerError::BadCharge`] (the caller's mistake), [`LedgerError::AccountingChanged`], and storage errors.
+    /// [`LedgerError::CommitUnknown`] means that the charge may have been made.
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, LedgerError>;
+
+    /// What the release of `charge` was priced at, by dataset: the cost at which its noise must be drawn.
+    ///
+    /// After [`ChargeOutcome::AlreadyPaid`] with nothing held yet (a crash came between charge and draw), this and the
+    /// outcome's precision say what may be drawn.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownCharge`], and storage errors.
+    async fn costs_of(&self, charge: ChargeId) -> Result<Vec<(String, Cost)>, LedgerError>;
+
+    /// Keeps the drawn answer of a paid release, and returns the one to show: the first that was kept.
+    ///
+    /// Two runs of one paid release may both have drawn; only what this returns may leave the gateway. `precision` must
+    /// be the one that `charge` paid for. `facts` is JSON about the draw (mechanism, scale), never a data value.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotPaidFor`] when `charge` is not a charge for this key and precision, and storage errors.
+    async fn keep_release(
+        &self,
+        key: ReleaseKey,
+        precision: u64,
+        charge: ChargeId,
+        payload: &[u8],
+        facts: &str,
+    ) -> Result<HeldRelease, LedgerError>;
+
+    /// The most precise held release of `key` at or above `min_precision`, *whoever* paid for it.
+    ///
+    /// For the gateway's own bookkeeping. To answer a consumer use [`Store::held_for`]: what this returns may be more
+    /// exact than the consumer has paid for.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn held_release(&self, key: ReleaseKey, min_precision: u64) -> Result<Option<HeldRelease>, LedgerError>;
+
+    /// The most precise held release of `key` at or above `min_precision` among those that `consumer` has paid for.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn held_for(
+        &self,
+        consumer: &str,
+        key: ReleaseKey,
+        min_precision: u64,
+    ) -> Result<Option<HeldRelease>, LedgerError>;
+
+    /// The best precision of `key` that `consumer` has paid for, at or above `min_precision`; held or not.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn has_paid(&self, consumer: &str, key: ReleaseKey, min_precision: u64) -> Result<Option<u64>, LedgerError>;
+
+    /// What each account has spent, in the order asked. `None`: nothing was ever charged to it.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn spent(&self, accounts: &[Account]) -> Result<Vec<Option<Spent>>, LedgerError>;
+
+    /// Sets what an administrator grants a consumer on a dataset. The owner's cap still holds above it.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], and storage errors.
+    async fn set_grant(&self, consumer: &str, dataset: &str, grant: &Grant) -> Result<(), LedgerError>;
+
+    /// The administrator's grant, where there is one.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn grant(&self, consumer: &str, dataset: &str) -> Result<Option<Grant>, LedgerError>;
+
+    /// Adds a consumer.
+    ///
+    /// # Errors
+    /// [`LedgerError::ConsumerExists`], [`LedgerError::InvalidName`], and storage errors.
+    async fn add_consumer(&self, name: &str, agency: Option<&str>) -> Result<(), LedgerError>;
+
+    /// The consumer of this name.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, LedgerError>;
+
+    /// All consumers, by name.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn consumers(&self) -> Result<Vec<Consumer>, LedgerError>;
+
+    /// Freezes a consumer (it can neither pay nor be given what it paid for), or thaws it.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], and storage errors.
+    async fn set_frozen(&self, name: &str, frozen: bool) -> Result<(), LedgerError>;
+
+    /// Makes a token. The secret is returned here and never again: the ledger stores its SHA-256 alone.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadToken`], [`LedgerError::UnknownConsumer`], [`LedgerError::NoRandomness`], and storage errors.
+    async fn create_token(&self, new: &NewToken) -> Result<(Uuid, TokenSecret), LedgerError>;
+
+    /// Revokes a token, from now on. Revoking twice keeps the first time.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownToken`], and storage errors.
+    async fn revoke_token(&self, id: Uuid) -> Result<(), LedgerError>;
+
+    /// The token whose secret this is, unless it is unknown or revoked.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn token_for(&self, secret: &str) -> Result<Option<Token>, LedgerError>;
+
+    /// Proves that the ledger agrees with itself: every account's sum is the sum of its lines, every held release was
+    /// paid for, every shared charge has a full one before it, and the storage itself is sound. Reads everything.
+    ///
+    /// # Errors
+    /// [`LedgerError::Inconsistent`] with what was found, and storage errors.
+    async fn check(&self) -> Result<CheckReport, LedgerError>;
+}
+
+/// What a successful [`Store::check`] went through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct CheckReport {
+    /// Accounts whose sums were compared with their lines.
+    pub accounts: u64,
+    /// Charges.
+    pub charges: u64,
+    /// Lines of those charges.
+    pub lines: u64,
+    /// Held releases.
+    pub held_releases: u64,
+}
+
+/// Opens the ledger at `url` (`sqlite://PATH`; `sqlite:///ABSOLUTE/PATH`), making it if there is none, and brings its
+/// schema up to date.
+///
+/// # Errors
+/// [`LedgerError::UnsupportedUrl`], [`LedgerError::SchemaTooNew`] when a newer Tollgate has written it, and storage
+/// errors.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>, LedgerError> {
+    let path = sqlite::path_of(url)?;
+    Ok(Arc::new(sqlite::SqliteStore::open(&path).await?))
+}

@@ -1,0 +1,295 @@
+//! What only the SQLite storage can be asked: faults, damage, other processes' locks, and what is in the file.
+
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Executor};
+use tempfile::TempDir;
+
+use super::super::tests::{all_consumers_account, charge_on, consumer_account};
+use super::super::*;
+use super::{PATIENCE, SqliteStore, path_of};
+
+const FLIGHTS: &str = "united.flights";
+
+/// A ledger of its own with the consumer `dot`.
+async fn ledger(patience: Duration) -> (TempDir, SqliteStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open_with(&folder.path().join("ledger.db"), patience).await.unwrap();
+    store.add_consumer("dot", None).await.unwrap();
+    (folder, store)
+}
+
+/// A connection of somebody else's to the same file.
+async fn stranger(folder: &TempDir) -> SqliteConnection {
+    SqliteConnection::connect(&format!("sqlite://{}", folder.path().join("ledger.db").display())).await.unwrap()
+}
+
+fn charge(release: u8, rho: u64) -> Charge {
+    charge_on(FLIGHTS, "dot", release, rho)
+}
+
+#[tokio::test]
+async fn a_busy_ledger_charges_nothing() {
+    let (folder, store) = ledger(Duration::from_millis(50)).await;
+    let mut other = stranger(&folder).await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let error = store.charge(&charge(1, 1)).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Busy), "{error:?}");
+    // Readers do not wait for a writer.
+    let started = Instant::now();
+    assert_eq!(store.spent(&[consumer_account("dot", FLIGHTS)]).await.unwrap(), [None]);
+    assert!(started.elapsed() < PATIENCE);
+    other.execute("ROLLBACK").await.unwrap();
+    assert!(matches!(store.charge(&charge(1, 1)).await.unwrap(), ChargeOutcome::Charged { .. }));
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_turn_that_never_comes_is_given_up() {
+    let (_folder, store) = ledger(Duration::from_millis(50)).await;
+    let turn = store.write("waiting").await.unwrap();
+    let error = store.charge(&charge(1, 1)).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Busy), "{error:?}");
+    drop(turn);
+    // The dropped turn's transaction is rolled back with its connection; its lock may take a moment to go.
+    let mut outcome = store.charge(&charge(1, 1)).await;
+    while matches!(outcome, Err(LedgerError::Busy)) {
+        outcome = store.charge(&charge(1, 1)).await;
+    }
+    assert!(matches!(outcome.unwrap(), ChargeOutcome::Charged { .. }));
+}
+
+#[tokio::test]
+async fn a_full_disk_charges_nothing() {
+    let (_folder, store) = ledger(PATIENCE).await;
+    // Long texts, so that every statement of the charge needs pages of its own.
+    let mut long = charge_on(&"d".repeat(9000), "dot", 2, 1);
+    long.query.sql = "x".repeat(20_000);
+    let accounts: Vec<Account> = long.accounts.iter().map(|line| line.account.clone()).collect();
+    let mut failures = 0;
+    loop {
+        // A write that changes nothing, so that there is a connection; a new one has no limit.
+        store.set_frozen("dot", false).await.unwrap();
+        let mut slot = store.writer.lock().await;
+        let writer = slot.as_mut().unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *writer).await.unwrap();
+        // One page more of room each time: the failure comes at one statement after another, until there is none.
+        let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + failures));
+        writer.execute(limit).await.unwrap();
+        drop(slot);
+        match store.charge(&long).await {
+            Ok(outcome) => {
+                assert!(matches!(outcome, ChargeOutcome::Charged { .. }), "{outcome:?}");
+                break;
+            }
+            Err(error) => assert!(matches!(error, LedgerError::Storage { .. }), "{error:?}"),
+        }
+        failures += 1;
+        assert_eq!(store.spent(&accounts).await.unwrap(), [None, None]);
+        assert_eq!(store.has_paid("dot", long.release, 1).await.unwrap(), None);
+        assert_eq!(store.check().await.unwrap().charges, 0);
+    }
+    assert!(failures > 10, "{failures}");
+    assert_eq!(store.check().await.unwrap().charges, 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_an_error_and_never_a_no() {
+    let (_folder, store) = ledger(PATIENCE).await;
+    let mut writer = store.writer.lock().await;
+    writer.as_mut().unwrap().lock_handle().await.unwrap().set_commit_hook(|| false);
+    drop(writer);
+    let error = store.charge(&charge(1, 1)).await.unwrap_err();
+    assert!(matches!(error, LedgerError::CommitUnknown { .. }), "{error:?}");
+    // That connection is not used again.
+    assert!(store.writer.lock().await.is_none());
+    assert!(matches!(store.charge(&charge(1, 1)).await.unwrap(), ChargeOutcome::Charged { .. }));
+    assert_eq!(store.check().await.unwrap().charges, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_charge_is_whole_or_not_there() {
+    let (_folder, store) = ledger(PATIENCE).await;
+    let store = Arc::new(store);
+    for attempt in 0..150_u64 {
+        let store = Arc::clone(&store);
+        let task = tokio::spawn(async move {
+            let mut charge = charge(u8::try_from(attempt).unwrap(), 1);
+            charge.accounts.iter_mut().for_each(|line| {
+                line.limit = crate::accounting::Limit::from_budget(
+                    crate::accounting::Accounting::Zcdp,
+                    crate::accounting::Epsilon::floor_from(1.0).unwrap(),
+                    crate::accounting::Delta::floor_from(1e-6).unwrap(),
+                );
+            });
+            store.charge(&charge).await
+        });
+        tokio::time::sleep(Duration::from_micros(attempt * 10)).await;
+        task.abort();
+        let _ = task.await;
+    }
+    let report = store.check().await.unwrap();
+    assert_eq!(report.lines, 2 * report.charges);
+    // The store still works, and its sums are those of the charges that are there.
+    let spent = store.spent(&[all_consumers_account(FLIGHTS)]).await.unwrap()[0].map_or(0, |spent| spent.loss.steps());
+    assert_eq!(spent, report.charges);
+    store.add_consumer("cdc", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_spent_cannot_be_taken_back() {
+    let (folder, store) = ledger(PATIENCE).await;
+    let ChargeOutcome::Charged { charge_id, .. } = store.charge(&charge(1, 5)).await.unwrap() else { panic!() };
+    store.keep_release(ReleaseKey([1; 32]), 5, charge_id, b"answer", "{}").await.unwrap();
+    let mut other = stranger(&folder).await;
+    for theft in [
+        "UPDATE accounts SET loss_steps = loss_steps - 1",
+        "UPDATE accounts SET delta_steps = 0",
+        "UPDATE accounts SET storage_key = 'elsewhere' WHERE id = 1",
+        "DELETE FROM accounts",
+        "UPDATE charges SET precision = 9",
+        "DELETE FROM charges",
+        "UPDATE charge_lines SET loss_steps = 1",
+        "DELETE FROM charge_lines",
+        "UPDATE held_releases SET payload = x'00'",
+        "DELETE FROM held_releases",
+        "INSERT INTO charge_lines VALUES (99, 1, 'zcdp', 1, 0, 'zcdp', 1)",
+        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', -1, 0)",
+        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', 0.5, 0)",
+    ] {
+        assert!(other.execute(theft).await.is_err(), "{theft}");
+    }
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_finds_what_does_not_agree() {
+    for (damage, finding) in [
+        ("UPDATE accounts SET loss_steps = loss_steps + 1 WHERE id = 1", "sums of an account"),
+        ("UPDATE accounts SET delta_steps = delta_steps + 1 WHERE id = 2", "sums of an account"),
+        ("DROP TRIGGER charge_lines_remain; DELETE FROM charge_lines WHERE account = 1", "no line of its consumer"),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET outcome = 'shared'", "shared comes before"),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET precision = 6", "held release"),
+        ("DROP TRIGGER charge_lines_stay; UPDATE charge_lines SET loss_kind = 'pure'", "another measure"),
+        ("PRAGMA foreign_keys = OFF; DROP TRIGGER charges_remain; DELETE FROM charges", "not there"),
+    ] {
+        let (folder, store) = ledger(PATIENCE).await;
+        let ChargeOutcome::Charged { charge_id, .. } = store.charge(&charge(1, 5)).await.unwrap() else { panic!() };
+        store.keep_release(ReleaseKey([1; 32]), 5, charge_id, b"answer", "{}").await.unwrap();
+        store.check().await.unwrap();
+        stranger(&folder).await.execute(damage).await.unwrap();
+        match store.check().await {
+            Err(LedgerError::Inconsistent { findings }) => {
+                assert!(findings.iter().any(|found| found.contains(finding)), "{damage}: {findings:?}");
+            }
+            other => panic!("{damage}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let (folder, store) = ledger(PATIENCE).await;
+    drop(store);
+    let insert = "INSERT INTO _sqlx_migrations VALUES (9999, 'from the future', CURRENT_TIMESTAMP, TRUE, x'00', 1)";
+    stranger(&folder).await.execute(insert).await.unwrap();
+    let error = SqliteStore::open(&folder.path().join("ledger.db")).await.err().unwrap();
+    assert!(matches!(error, LedgerError::SchemaTooNew { found: 9999, known: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("run the newer Tollgate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_schema_that_was_tampered_with_is_refused() {
+    let (folder, store) = ledger(PATIENCE).await;
+    drop(store);
+    stranger(&folder).await.execute("UPDATE _sqlx_migrations SET checksum = x'00'").await.unwrap();
+    let error = SqliteStore::open(&folder.path().join("ledger.db")).await.err().unwrap();
+    assert!(matches!(error, LedgerError::Migration { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_ledger_may_be_opened_by_many_at_once() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let opened = (0..8).map(|n| {
+            let path = path.clone();
+            tokio::spawn(async move {
+                let store = SqliteStore::open(&path).await.unwrap();
+                store.add_consumer(&format!("c{n}"), None).await.unwrap();
+            })
+        });
+        for task in opened.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert_eq!(SqliteStore::open(&path).await.unwrap().consumers().await.unwrap().len(), 8);
+    }
+}
+
+#[tokio::test]
+async fn the_file_holds_no_secret_and_is_its_users_alone() {
+    let (folder, store) = ledger(PATIENCE).await;
+    let new = NewToken { role: Role::Analyst, consumer: Some("dot".into()), owner: None };
+    let (id, secret) = store.create_token(&new).await.unwrap();
+    let mut seen_id = false;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(!holds(&secret.expose().as_bytes()[3..]), "{path:?}");
+        let raw: Vec<u8> =
+            (3..67).step_by(2).map(|at| u8::from_str_radix(&secret.expose()[at..at + 2], 16).unwrap()).collect();
+        assert!(!holds(&raw), "{path:?}");
+        seen_id |= holds(id.to_string().as_bytes());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
+        }
+    }
+    // The look into the files would have found the secret, had it been there.
+    assert!(seen_id);
+}
+
+#[tokio::test]
+async fn every_connection_is_durable() {
+    let (_folder, store) = ledger(PATIENCE).await;
+    let pragma = async |writer: &mut SqliteConnection, query: &'static str| -> String {
+        sqlx::query_scalar(query).fetch_one(writer).await.unwrap()
+    };
+    // The first connection that writes, and the one that takes its place.
+    for _ in 0..2 {
+        store.set_frozen("dot", false).await.unwrap();
+        let mut slot = store.writer.lock().await;
+        let writer = slot.as_mut().unwrap();
+        assert_eq!(pragma(writer, "SELECT journal_mode FROM pragma_journal_mode").await, "wal");
+        assert_eq!(pragma(writer, "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await, "2");
+        assert_eq!(pragma(writer, "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys").await, "1");
+        *slot = None;
+    }
+    // Readers cannot write.
+    assert!(sqlx::query("DELETE FROM grants").execute(&store.readers).await.is_err());
+}
+
+#[tokio::test]
+async fn urls_that_are_not_files_are_refused() {
+    for url in [
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite://",
+        "sqlite://file:x?mode=memory",
+        "sqlite://x?mode=memory",
+        "postgres://user:hunter2@host/db",
+        "ledger.db",
+        "",
+    ] {
+        let error = open(url).await.err().unwrap();
+        assert!(matches!(error, LedgerError::UnsupportedUrl { .. }), "{url}: {error:?}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    assert_eq!(path_of("sqlite://a b/tollgate.db").unwrap().to_str(), Some("a b/tollgate.db"));
+    assert_eq!(path_of("sqlite:///var/lib/tollgate.db").unwrap().to_str(), Some("/var/lib/tollgate.db"));
+    let error = open("sqlite:///no/such/folder/tollgate.db").await.err().unwrap();
+    assert!(matches!(error, LedgerError::Open { .. }), "{error:?}");
+}

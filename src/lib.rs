@@ -1,0 +1,42 @@
+//! Tollgate: a gateway that answers SQL over companies' private Parquet with differential privacy.
+//!
+//! # The pipeline
+//!
+//! Folders are its stages. A stage imports only stages below it; nothing points back (`tests/it/tidy.rs` holds it).
+//!
+//! ```text
+//! interface   HTTP, command line: translate, and decide nothing
+//!     │
+//! gateway     one function per action: authorise, price, charge, release, answer
+//!     ├──────────────┬───────────────┐
+//! sql             ledger          catalog      text → plan      accounts, held draws      datasets, files
+//!     │              │               │
+//! analysis           │            policy       is it private, and what does it release?    what an owner allows
+//!     │              │
+//! release ─── engine │                         bounds, noise, selection; DataFusion
+//!     │              │
+//! mechanism ── accounting                      exact samplers; ρ, ε, δ in integers. Pure functions, no I/O
+//! ```
+//!
+//! # What always holds
+//!
+//! * No row, count or statistic leaves but through a release, and no release without its durable charge.
+//! * What is not known is refused: a plan node, an expression, a function, a key of a policy, a role.
+//! * Privacy loss is held and compared in integers, and rounded towards more loss.
+//! * An error says what to do next, and holds no data value.
+//! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, and `interface` does
+//!   not know any of them.
+
+pub mod accounting;
+pub mod analysis;
+pub mod catalog;
+pub mod config;
+pub mod demo;
+pub mod engine;
+pub mod gateway;
+pub mod interface;
+pub mod ledger;
+pub mod mechanism;
+pub mod policy;
+pub mod release;
+pub mod sql;

@@ -1,0 +1,308 @@
+//! Noise, selection and outputs: from exact sums of bounded contributions to what may be shown (DESIGN 4.2).
+//!
+//! ```text
+//! key units measures        + noise                      n ≥ k and n + Z ≥ k + τ?          outputs
+//!  X   120   3071    ──▶    Z_units, Z_measure  ──▶      yes: the row is shown     ──▶     X  3068.0
+//!  Y     4     19                                        no: no row (or NULLs)
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt32Array, UInt64Array,
+};
+use arrow::compute::{SortColumn, filter, lexsort_to_indices, take};
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use rand::CryptoRng;
+
+use super::contributions::{GroupSums, key_schema};
+use super::node::output_schema;
+use super::price::NoisePlan;
+use super::spec::{Groups, Measure, MeasureKind, Output, ReleaseSpec};
+
+/// Adds up the partitions' sums by group.
+pub struct Merge {
+    spec: Arc<ReleaseSpec>,
+    groups: Option<Box<dyn GroupValues>>,
+    sums: GroupSums,
+    codes: Vec<usize>,
+}
+
+impl Merge {
+    /// No sums yet. With public keys every cell is there from the start, in its order, with nothing in it.
+    ///
+    /// # Errors
+    /// When the keys cannot be grouped.
+    pub fn new(spec: Arc<ReleaseSpec>) -> Result<Self> {
+        let mut groups =
+            if spec.keys.is_empty() { None } else { Some(new_group_values(key_schema(&spec), &GroupOrdering::None)?) };
+        let mut codes = Vec::new();
+        let mut cells = usize::from(spec.keys.is_empty());
+        if let (Groups::Public { keys, .. }, Some(groups)) = (&spec.groups, &mut groups) {
+            let columns = keys
+                .iter()
+                .map(|column| ScalarValue::iter_to_array(column.iter().cloned()))
+                .collect::<Result<Vec<_>>>()?;
+            groups.intern(&columns, &mut codes)?;
+            cells = groups.len();
+        }
+        let sums =
+            GroupSums { keys: Vec::new(), units: vec![0; cells], measures: vec![vec![0; cells]; spec.measures.len()] };
+        Ok(Self { spec, groups, sums, codes })
+    }
+
+    /// Adds a partition's sums.
+    ///
+    /// # Errors
+    /// When the batch has not the columns of partial sums.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let keys = self.spec.keys.len();
+        self.codes.clear();
+        match &mut self.groups {
+            None => self.codes.resize(batch.num_rows(), 0),
+            Some(groups) => {
+                groups.intern(&batch.columns()[..keys], &mut self.codes)?;
+                let len = groups.len();
+                self.sums.units.resize(len, 0);
+                self.sums.measures.iter_mut().for_each(|sums| sums.resize(len, 0));
+            }
+        }
+        let Some(units) = batch.column(keys).as_primitive_opt::<Int64Type>() else {
+            return exec_err!("partial sums have no unit count");
+        };
+        for (group, units) in self.codes.iter().zip(units.values()) {
+            self.sums.units[*group] += units;
+        }
+        for (at, sums) in self.sums.measures.iter_mut().enumerate() {
+            let Some(partial) = batch.column(keys + 1 + at).as_primitive_opt::<Decimal128Type>() else {
+                return exec_err!("partial sums lack a measure");
+            };
+            for (group, partial) in self.codes.iter().zip(partial.values()) {
+                sums[*group] += partial;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums of all groups: public ones in the order of their cells, private ones in the order of their keys, so
+    /// that the order of the answer's rows tells nothing of the order of the data's.
+    ///
+    /// # Errors
+    /// When keys cannot be emitted or sorted.
+    pub fn finish(mut self) -> Result<GroupSums> {
+        let Some(groups) = &mut self.groups else { return Ok(self.sums) };
+        let keys = groups.emit(EmitTo::All)?;
+        let order = match &self.spec.groups {
+            // Rows with unlisted keys were dropped below; a group past the cells would be one, and is left out.
+            Groups::Public { cells, .. } => {
+                UInt32Array::from_iter_values(0..(*cells).min(self.sums.units.len()) as u32)
+            }
+            Groups::Private => {
+                let columns: Vec<SortColumn> =
+                    keys.iter().map(|key| SortColumn { values: Arc::clone(key), options: None }).collect();
+                lexsort_to_indices(&columns, None)?
+            }
+        };
+        let ordered = |values: &[i128]| order.values().iter().map(|at| values[*at as usize]).collect::<Vec<_>>();
+        Ok(GroupSums {
+            keys: keys.iter().map(|key| Ok(take(key, &order, None)?)).collect::<Result<_>>()?,
+            units: order.values().iter().map(|at| self.sums.units[*at as usize]).collect(),
+            measures: self.sums.measures.iter().map(|sums| ordered(sums)).collect(),
+        })
+    }
+}
+
+/// Draws the release: the one place where noise is added.
+///
+/// # Errors
+/// When the outputs cannot be built.
+pub fn draw<R: CryptoRng + ?Sized>(
+    spec: &ReleaseSpec,
+    noise: &NoisePlan,
+    sums: GroupSums,
+    rng: &mut R,
+) -> Result<RecordBatch> {
+    let cells = sums.units.len();
+    let noisy_units: Option<Vec<i128>> =
+        noise.units().map(|noise| sums.units.iter().map(|units| i128::from(*units) + noise.sample(rng)).collect());
+    let noisy: Vec<Vec<i128>> = sums
+        .measures
+        .iter()
+        .zip(noise.measures())
+        .map(|(sums, noise)| sums.iter().map(|sum| sum.saturating_add(noise.sample(rng))).collect())
+        .collect();
+    if noisy.len() != spec.measures.len() || (spec.counts_units() && noisy_units.is_none()) {
+        return exec_err!("a measure has no noise");
+    }
+    let shown = match (spec.selects_groups(), noise.selection(), &noisy_units) {
+        (false, None, _) => vec![true; cells],
+        (true, Some(selection), Some(noisy)) => {
+            let (k, threshold) = (spec.min_group_size, i128::from(spec.min_group_size) + i128::from(selection.tau));
+            sums.units
+                .iter()
+                .zip(noisy)
+                .map(|(units, noisy)| u64::try_from(*units).is_ok_and(|units| units >= k) && *noisy >= threshold)
+                .collect()
+        }
+        _ => return exec_err!("groups are to be selected without a threshold"),
+    };
+    let values =
+        Values { spec, noise, units: noisy_units.as_deref().unwrap_or_default(), measures: &noisy, shown: &shown };
+    let mut columns = sums.keys;
+    let mut half_widths: Vec<ArrayRef> = Vec::with_capacity(spec.outputs.len());
+    for (field, output) in &spec.outputs {
+        let (column, half_width) = values.output(field.data_type(), output)?;
+        columns.push(column);
+        half_widths.push(half_width);
+    }
+    columns.extend(half_widths);
+    if matches!(spec.groups, Groups::Private) {
+        // A group that was not selected leaves no row; a public one stays, its values NULL.
+        let shown = BooleanArray::from(shown.clone());
+        columns = columns.iter().map(|column| Ok(filter(column, &shown)?)).collect::<Result<_>>()?;
+    }
+    let rows = columns.first().map_or(cells, |column| column.len());
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(output_schema(spec), columns, &options)?)
+}
+
+/// Noised values of every group, by measure.
+struct Values<'a> {
+    spec: &'a ReleaseSpec,
+    noise: &'a NoisePlan,
+    units: &'a [i128],
+    measures: &'a [Vec<i128>],
+    shown: &'a [bool],
+}
+
+impl Values<'_> {
+    /// An aggregate's column and its half-widths, NULL where the group is not shown.
+    fn output(&self, kind: &DataType, output: &Output) -> Result<(ArrayRef, ArrayRef)> {
+        Ok(match output {
+            Output::Units => {
+                let half_width = self.noise.units().map_or(0.0, |noise| noise.half_width_95());
+                (self.whole(kind, self.units, 1, 0)?, self.constant(half_width))
+            }
+            Output::Count { measure } => {
+                (self.whole(kind, &self.measures[*measure], 1, 0)?, self.constant(self.half_width(*measure)))
+            }
+            Output::Sum { measure } => (self.sum(kind, *measure)?, self.constant(self.half_width(*measure))),
+            Output::Average { sum, count } => self.average(kind, *sum, *count)?,
+        })
+    }
+
+    fn half_width(&self, measure: usize) -> f64 {
+        self.noise.measures()[measure].half_width_95() * step(&self.spec.measures[measure])
+    }
+
+    fn constant(&self, half_width: f64) -> ArrayRef {
+        Arc::new(self.shown.iter().map(|shown| shown.then_some(half_width)).collect::<Float64Array>())
+    }
+
+    fn sum(&self, kind: &DataType, measure: usize) -> Result<ArrayRef> {
+        let MeasureKind::Sum { lattice, .. } = &self.spec.measures[measure].kind else {
+            return exec_err!("a sum is of a measure that is none");
+        };
+        match lattice {
+            super::Lattice::Float { step, .. } => self.float(kind, &self.measures[measure], *step),
+            super::Lattice::Integer { shift, scale, .. } => {
+                self.whole(kind, &self.measures[measure], 1i128 << shift, *scale)
+            }
+        }
+    }
+
+    fn float(&self, kind: &DataType, values: &[i128], step: f64) -> Result<ArrayRef> {
+        match kind {
+            DataType::Float64 => Ok(Arc::new(
+                values
+                    .iter()
+                    .zip(self.shown)
+                    .map(|(value, shown)| shown.then_some(*value as f64 * step))
+                    .collect::<Float64Array>(),
+            )),
+            other => exec_err!("a sum of floats is {other}"),
+        }
+    }
+
+    /// Whole numbers of `unit`s of 10^-scale, held within the type.
+    fn whole(&self, kind: &DataType, values: &[i128], unit: i128, scale: i8) -> Result<ArrayRef> {
+        let scaled = values.iter().zip(self.shown).map(|(value, shown)| shown.then_some(value.saturating_mul(unit)));
+        Ok(match kind {
+            DataType::Int64 => Arc::new(
+                scaled
+                    .map(|value| value.map(|value| value.clamp(i64::MIN.into(), i64::MAX.into()) as i64))
+                    .collect::<Int64Array>(),
+            ),
+            DataType::UInt64 => Arc::new(
+                scaled.map(|value| value.map(|value| value.clamp(0, u64::MAX.into()) as u64)).collect::<UInt64Array>(),
+            ),
+            DataType::Decimal128(precision, to) if *to == scale => {
+                let most = 10i128.pow(u32::from(*precision).min(38)) - 1;
+                Arc::new(
+                    scaled
+                        .map(|value| value.map(|value| value.clamp(-most, most)))
+                        .collect::<Decimal128Array>()
+                        .with_precision_and_scale(*precision, *to)?,
+                )
+            }
+            other => return exec_err!("a whole sum is {other}"),
+        })
+    }
+
+    /// `centre + S/N`, within the bounds; NULL where the noised count is not positive. Its half-width is 1.96 standard
+    /// deviations by the delta method on the noised values: √(σ_S² + (avg − centre)²·σ_N²) / N.
+    fn average(&self, kind: &DataType, sum: usize, count: usize) -> Result<(ArrayRef, ArrayRef)> {
+        let MeasureKind::Sum { lattice, .. } = &self.spec.measures[sum].kind else {
+            return exec_err!("an average is of a measure that is no sum");
+        };
+        let lattice = lattice.describe();
+        let sum_deviation = self.noise.measures()[sum].std_dev() * lattice.step;
+        let count_deviation = self.noise.measures()[count].std_dev();
+        let cells = self.measures[sum].iter().zip(&self.measures[count]).zip(self.shown);
+        let values: Vec<Option<(f64, f64)>> = cells
+            .map(|((sum, count), shown)| {
+                if !shown || *count <= 0 {
+                    return None;
+                }
+                let count = *count as f64;
+                let distance = (*sum as f64 * lattice.step / count)
+                    .clamp(lattice.lo - lattice.centre, lattice.hi - lattice.centre);
+                let deviation = sum_deviation.hypot(distance * count_deviation) / count;
+                let most = lattice.hi - lattice.lo;
+                Some((lattice.centre + distance, (HALF_WIDTH_95 * deviation).min(most)))
+            })
+            .collect();
+        let half_widths = values.iter().map(|value| value.map(|(_, half_width)| half_width)).collect::<Float64Array>();
+        let averages = values.iter().map(|value| value.map(|(average, _)| average));
+        let averages: ArrayRef = match kind {
+            DataType::Float64 => Arc::new(averages.collect::<Float64Array>()),
+            DataType::Decimal128(precision, scale) => {
+                let unit = 10f64.powi(i32::from(*scale));
+                Arc::new(
+                    averages
+                        .map(|value| value.map(|value| (value * unit).round() as i128))
+                        .collect::<Decimal128Array>()
+                        .with_precision_and_scale(*precision, *scale)?,
+                )
+            }
+            other => return exec_err!("an average is {other}"),
+        };
+        Ok((averages, Arc::new(half_widths)))
+    }
+}
+
+/// Φ⁻¹(0.975).
+const HALF_WIDTH_95: f64 = 1.959_963_984_540_054;
+
+/// One step of a measure in its output's unit.
+pub(super) fn step(measure: &Measure) -> f64 {
+    match &measure.kind {
+        MeasureKind::Rows | MeasureKind::Values { .. } => 1.0,
+        MeasureKind::Sum { lattice, .. } => lattice.describe().step,
+    }
+}

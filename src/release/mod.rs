@@ -1,0 +1,35 @@
+//! The release: the step at which private rows become values that may be shown (DESIGN 4.2).
+//!
+//! ```text
+//! ReleaseSpec ── NoisePlan::new(price) ──▶ ReleaseNode ── planner ──▶ BoundExec ──▶ DrawExec ──▶ drawn batch
+//!   what          noise and exact cost      logical node              exact sums    noise, selection
+//! ```
+//!
+//! `verify` walks the finished logical and physical plans again, on its own, before anything runs. This stage knows
+//! neither SQL nor accounts. `proof.md` has the argument that what leaves `DrawExec` is private.
+
+mod bound_exec;
+mod contributions;
+mod draw;
+mod draw_exec;
+mod lattice;
+mod node;
+mod planner;
+mod price;
+mod spec;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
+pub use bound_exec::BoundExec;
+pub use contributions::{Contributions, GroupSums, SelectionKey};
+pub use draw::{Merge, draw};
+pub use draw_exec::DrawExec;
+pub use lattice::{Described, Lattice};
+pub use node::{ReleaseNode, ReleasedNode, output_schema};
+pub use planner::ReleasePlanner;
+pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
+pub use spec::{
+    ContributionBounds, Groups, HALF_WIDTH_TYPE, Measure, MeasureKind, Output, ReleaseSpec, half_width_column,
+    is_half_width_column,
+};

@@ -1,0 +1,172 @@
+//! The price of a release becomes noise: one mechanism a measure, each with its share of the loss (DESIGN 4.2, 4.3).
+//!
+//! The loss is split evenly. With equal shares every mechanism's noise is in the same proportion to the most that one
+//! unit can add, which is what evens out relative errors as far as policy and SQL can tell.
+
+use thiserror::Error;
+
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Loss, Rho, ThresholdError, tau, units_to_appear_95};
+use crate::mechanism::{CalibrationError, DiscreteGaussian, DiscreteLaplace, Noise};
+
+use super::spec::ReleaseSpec;
+
+/// Why a release cannot be had at a price.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PriceError {
+    /// The noise would be too large to draw.
+    #[error("the price is too low for these bounds: {0}")]
+    Noise(#[from] CalibrationError),
+    /// Group selection has no δ.
+    #[error("groups cannot be selected: {0}")]
+    Selection(#[from] ThresholdError),
+    /// The contribution bounds are too large for exact sums.
+    #[error("the contribution bounds are too large")]
+    Sensitivity,
+    /// More mechanisms than the price has steps.
+    #[error("the price is too low to be shared by {mechanisms} mechanisms")]
+    Shares {
+        /// How many there are.
+        mechanisms: usize,
+    },
+}
+
+/// What may be spent on one release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// ρ, paid with discrete Gaussian noise; or ε, paid with discrete Laplace noise.
+    pub loss: Loss,
+    /// δ of group selection, if groups are selected.
+    pub delta_selection: Delta,
+}
+
+/// The threshold of group selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selection {
+    /// τ: a group is shown iff it has n ≥ k units and n + Z ≥ k + τ.
+    pub tau: u64,
+    /// A group of this many units appears with 95 % probability.
+    pub units_to_appear_95: u64,
+}
+
+/// The noise of a release, and what it really costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoisePlan {
+    units: Option<Noise>,
+    selection: Option<Selection>,
+    measures: Vec<Noise>,
+    cost: Cost,
+}
+
+impl NoisePlan {
+    /// The noise that `price` buys for `spec`. The cost is computed from the noise really used, rounded up, and is
+    /// never above the price.
+    ///
+    /// # Errors
+    /// When the price is too low for any noise that can be drawn, or when groups must be selected without δ.
+    pub fn new(spec: &ReleaseSpec, price: Price) -> Result<Self, PriceError> {
+        let mechanisms = spec.measures.len() + usize::from(spec.counts_units());
+        let shares = Shares { spec, price, mechanisms: mechanisms as u64 };
+        let mut paid = Loss::nothing(price.loss.accounting());
+        let mut noise = |sensitivity: Sensitivity| -> Result<Noise, PriceError> {
+            let (noise, cost) = shares.calibrate(sensitivity)?;
+            paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
+            Ok(noise)
+        };
+        // A unit touches at most L0 groups, and adds 1 to the unit count of each, however many rows it has.
+        let units = spec
+            .counts_units()
+            .then(|| noise(Sensitivity { squared: spec.bounds.groups.into(), absolute: spec.bounds.groups.into() }))
+            .transpose()?;
+        let measures = spec
+            .measures
+            .iter()
+            .map(|measure| {
+                let bound = measure.bound();
+                let squared = spec.squared_sensitivity(bound).ok_or(PriceError::Sensitivity)?;
+                let absolute = spec.absolute_sensitivity(bound).ok_or(PriceError::Sensitivity)?;
+                noise(Sensitivity { squared, absolute })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let selection = match &units {
+            Some(noise) if spec.selects_groups() => {
+                let tau = tau(noise, price.delta_selection, spec.bounds.groups)?;
+                let units_to_appear_95 = units_to_appear_95(spec.min_group_size, tau, noise)?;
+                Some(Selection { tau, units_to_appear_95 })
+            }
+            _ => None,
+        };
+        let delta = if selection.is_some() { price.delta_selection } else { Delta::ZERO };
+        Ok(Self { units, selection, measures, cost: Cost { loss: paid, delta } })
+    }
+
+    /// The unit count's noise, if units are counted.
+    #[must_use]
+    pub const fn units(&self) -> Option<&Noise> {
+        self.units.as_ref()
+    }
+
+    /// The threshold, if groups are selected.
+    #[must_use]
+    pub const fn selection(&self) -> Option<&Selection> {
+        self.selection.as_ref()
+    }
+
+    /// Each measure's noise.
+    #[must_use]
+    pub fn measures(&self) -> &[Noise] {
+        &self.measures
+    }
+
+    /// What the release costs.
+    #[must_use]
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+}
+
+/// How far one unit moves a measure.
+#[derive(Debug, Clone, Copy)]
+struct Sensitivity {
+    squared: u128,
+    absolute: u128,
+}
+
+struct Shares<'a> {
+    spec: &'a ReleaseSpec,
+    price: Price,
+    mechanisms: u64,
+}
+
+impl Shares<'_> {
+    fn calibrate(&self, sensitivity: Sensitivity) -> Result<(Noise, Loss), PriceError> {
+        let none = PriceError::Shares { mechanisms: self.spec.measures.len() + 1 };
+        match self.price.loss {
+            Loss::Zcdp(rho) => {
+                let share = Rho::from_steps(rho.steps() / self.mechanisms);
+                if share == Rho::ZERO {
+                    return Err(none);
+                }
+                let noise = DiscreteGaussian::calibrated(sensitivity.squared, share)?;
+                Ok((Noise::Gaussian(noise), Loss::Zcdp(noise.cost(sensitivity.squared))))
+            }
+            Loss::Pure(epsilon) => {
+                let share = Epsilon::from_steps(epsilon.steps() / self.mechanisms);
+                if share == Epsilon::ZERO {
+                    return Err(none);
+                }
+                let noise = DiscreteLaplace::calibrated(sensitivity.absolute, share)?;
+                Ok((Noise::Laplace(noise), Loss::Pure(noise.cost(sensitivity.absolute))))
+            }
+        }
+    }
+}
+
+/// Which noise a query over datasets of these kinds has: Gaussian only if every account counts ρ.
+#[must_use]
+pub fn noise_for(accounts: impl IntoIterator<Item = Accounting>) -> Accounting {
+    if accounts.into_iter().all(|accounting| accounting == Accounting::Zcdp) {
+        Accounting::Zcdp
+    } else {
+        Accounting::Pure
+    }
+}

@@ -1,0 +1,208 @@
+//! What a release does with its rows: a value of plain data, made by the analysis, read by all that follows.
+//!
+//! ```text
+//! input columns:  unit | key 0 .. | argument 0 .. | filter 0 ..
+//! ```
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
+
+use super::lattice::Lattice;
+
+/// The contribution bounds in force, which set the noise (DESIGN 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContributionBounds {
+    /// L0: how many groups one unit touches at most.
+    pub groups: u64,
+    /// r: how many rows of one unit count in one group.
+    pub rows: u64,
+    /// R: how many rows of one unit count over all groups.
+    pub total_rows: Option<u64>,
+}
+
+/// One measure: a number that is summed exactly and noised once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// What is summed.
+    pub kind: MeasureKind,
+    /// Which filter a row must pass to count.
+    pub filter: Option<usize>,
+}
+
+/// What a measure sums over the rows of a unit in a group.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MeasureKind {
+    /// 1 for each row.
+    Rows,
+    /// 1 for each row whose argument is a value: neither NULL nor NaN.
+    Values {
+        /// Which argument.
+        argument: usize,
+    },
+    /// The argument's lattice steps from the lattice's centre.
+    Sum {
+        /// Which argument.
+        argument: usize,
+        /// Where its values lie and how they become integers.
+        lattice: Lattice,
+    },
+}
+
+impl Measure {
+    /// B: what one row adds at most, in the measure's integer steps.
+    #[must_use]
+    pub fn bound(&self) -> u128 {
+        match &self.kind {
+            MeasureKind::Rows | MeasureKind::Values { .. } => 1,
+            MeasureKind::Sum { lattice, .. } => lattice.bound(),
+        }
+    }
+}
+
+/// How an aggregate of the SQL is read off the noised measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The number of units.
+    Units,
+    /// A counting measure.
+    Count {
+        /// Which measure.
+        measure: usize,
+    },
+    /// A sum, its lattice centred at 0.
+    Sum {
+        /// Which measure.
+        measure: usize,
+    },
+    /// centre + sum / count.
+    Average {
+        /// The centred sum.
+        sum: usize,
+        /// How many values.
+        count: usize,
+    },
+}
+
+/// Which groups may appear.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Groups {
+    /// Every key is known without the data: one vector of values a key column, all of one length. Without GROUP BY
+    /// there is one cell and no key column.
+    Public {
+        /// By key column, the key of each cell.
+        keys: Vec<Vec<ScalarValue>>,
+        /// How many cells.
+        cells: usize,
+    },
+    /// Keys come from the data, so groups are selected.
+    Private,
+}
+
+/// A release.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReleaseSpec {
+    /// The identifier space of the unit.
+    pub unit_domain: String,
+    /// The group keys, as the result names and types them.
+    pub keys: Vec<FieldRef>,
+    /// How many arguments the input has.
+    pub arguments: usize,
+    /// How many filters the input has.
+    pub filters: usize,
+    /// What is summed and noised.
+    pub measures: Vec<Measure>,
+    /// The aggregates, as the result names and types them.
+    pub outputs: Vec<(FieldRef, Output)>,
+    /// The bounds in force.
+    pub bounds: ContributionBounds,
+    /// k: no group with fewer units is ever released.
+    pub min_group_size: u64,
+    /// Which groups may appear.
+    pub groups: Groups,
+}
+
+impl ReleaseSpec {
+    /// Where the unit's id is in the input.
+    pub const UNIT: usize = 0;
+
+    /// Where key `at` is in the input.
+    #[must_use]
+    pub const fn key_column(&self, at: usize) -> usize {
+        1 + at
+    }
+
+    /// Where argument `at` is in the input.
+    #[must_use]
+    pub fn argument_column(&self, at: usize) -> usize {
+        1 + self.keys.len() + at
+    }
+
+    /// Where filter `at` is in the input.
+    #[must_use]
+    pub fn filter_column(&self, at: usize) -> usize {
+        1 + self.keys.len() + self.arguments + at
+    }
+
+    /// How many columns the input has.
+    #[must_use]
+    pub fn input_width(&self) -> usize {
+        1 + self.keys.len() + self.arguments + self.filters
+    }
+
+    /// Whether which groups appear depends on the data: always with private keys, and with public ones when k > 1.
+    #[must_use]
+    pub fn selects_groups(&self) -> bool {
+        matches!(self.groups, Groups::Private) || self.min_group_size > 1
+    }
+
+    /// Whether the number of units is noised and used.
+    #[must_use]
+    pub fn counts_units(&self) -> bool {
+        self.selects_groups() || self.outputs.iter().any(|(_, output)| *output == Output::Units)
+    }
+
+    /// D²: how far one unit can move a measure of bound `bound` over all groups, in squared Euclidean distance.
+    ///
+    /// `B²·L0·r²`, or with R the most that `L0` groups of at most r rows, R in all, can make. `None` when it does not
+    /// fit 128 bits.
+    #[must_use]
+    pub fn squared_sensitivity(&self, bound: u128) -> Option<u128> {
+        let ContributionBounds { groups, rows, total_rows } = self.bounds;
+        let (groups, rows) = (u128::from(groups), u128::from(rows));
+        let full = groups.checked_mul(rows)?.checked_mul(rows)?;
+        let rows_squared = match total_rows {
+            None => full,
+            Some(total) => {
+                let total = u128::from(total);
+                let rest = total % rows;
+                full.min((total / rows).checked_mul(rows)?.checked_mul(rows)?.checked_add(rest.checked_mul(rest)?)?)
+            }
+        };
+        rows_squared.checked_mul(bound.checked_mul(bound)?)
+    }
+
+    /// D₁: how far one unit can move a measure of bound `bound` over all groups, in absolute distance.
+    #[must_use]
+    pub fn absolute_sensitivity(&self, bound: u128) -> Option<u128> {
+        let ContributionBounds { groups, rows, total_rows } = self.bounds;
+        let full = u128::from(groups).checked_mul(u128::from(rows))?;
+        total_rows.map_or(full, |total| full.min(u128::from(total))).checked_mul(bound)
+    }
+}
+
+/// The hidden column that holds the half-width of output `output` of release `release`.
+#[must_use]
+pub fn half_width_column(release: usize, output: usize) -> String {
+    format!("{HALF_WIDTH_PREFIX}{release}_{output}")
+}
+
+/// Whether a column is a hidden half-width.
+#[must_use]
+pub fn is_half_width_column(name: &str) -> bool {
+    name.starts_with(HALF_WIDTH_PREFIX)
+}
+
+const HALF_WIDTH_PREFIX: &str = "__tollgate_half_width_";
+
+/// The type of a half-width column.
+pub const HALF_WIDTH_TYPE: DataType = DataType::Float64;

@@ -1,0 +1,13 @@
+//! From text to DataFusion's unoptimised logical plan, with types coerced and nothing more.
+//!
+//! ```text
+//! text ── parse ──▶ Parsed (one SELECT) ── plan ──▶ Planned (LogicalPlan over the catalog's tables)
+//! ```
+//!
+//! This stage knows syntax and schemas. It does not know policies, privacy or budgets, and it reads no data.
+
+mod parse;
+mod plan;
+
+pub use parse::{Limits, ParseError, Parsed, parse};
+pub use plan::{CATALOG, PlanError, Planned, plan};

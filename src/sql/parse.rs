@@ -1,0 +1,143 @@
+//! One SELECT statement, of bounded size, or a refusal.
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use thiserror::Error;
+
+use crate::policy::DatasetName;
+
+/// How large a statement may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of text.
+    pub max_bytes: usize,
+    /// Keywords and operators: what makes a plan deep. A flat OR of 20,000 terms overflows the engine's stack.
+    pub max_operators: usize,
+    /// Nested parentheses and subqueries.
+    pub max_depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 65_536, max_operators: 1_000, max_depth: 50 }
+    }
+}
+
+/// Why a text is not a query.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ParseError {
+    /// The parser's own words: they quote the text, which is the asker's.
+    #[error("the SQL cannot be read: {0}")]
+    Syntax(String),
+    /// Longer than `max_bytes`.
+    #[error("the statement has {bytes} bytes; at most {max} are read")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More operators than `max_operators`.
+    #[error("the statement has more than {max} keywords and operators; write a long OR as `x IN (...)`")]
+    TooComplex {
+        /// The limit.
+        max: usize,
+    },
+    /// No statement, or several.
+    #[error("exactly one statement is answered at a time; {found} were sent")]
+    NotOne {
+        /// How many were sent.
+        found: usize,
+    },
+    /// Not a SELECT.
+    #[error("only SELECT is answered; `{0}` is not")]
+    NotSelect(String),
+    /// A table name that is not `owner.name`.
+    #[error("`{0}` is not the name of a dataset; datasets are named owner.name")]
+    TableName(String),
+}
+
+/// One SELECT statement.
+#[derive(Debug)]
+pub struct Parsed {
+    statement: Statement,
+    tables: Vec<DatasetName>,
+}
+
+impl Parsed {
+    pub(super) fn into_statement(self) -> Statement {
+        self.statement
+    }
+
+    /// The datasets that it names; whether they exist is not known here.
+    #[must_use]
+    pub fn tables(&self) -> &[DatasetName] {
+        &self.tables
+    }
+}
+
+/// Reads one SELECT.
+///
+/// # Errors
+/// When the text is too large, is not SQL, or is anything but one SELECT.
+pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
+    if sql.len() > limits.max_bytes {
+        return Err(ParseError::TooLong { bytes: sql.len(), max: limits.max_bytes });
+    }
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|error| ParseError::Syntax(error.to_string()))?;
+    if tokens.iter().filter(|token| makes_depth(token)).count() > limits.max_operators {
+        return Err(ParseError::TooComplex { max: limits.max_operators });
+    }
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&dialect)
+        .with_recursion_limit(limits.max_depth)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| ParseError::Syntax(first_line(&error.to_string())))?;
+    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
+        return Err(ParseError::NotOne { found: statements.len() });
+    };
+    match &statement {
+        Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => {}
+        other => return Err(ParseError::NotSelect(first_words(&other.to_string()))),
+    }
+    let (references, _ctes) = resolve_table_references(&statement, true)
+        .map_err(|error| ParseError::Syntax(first_line(&error.to_string())))?;
+    let tables = references
+        .iter()
+        .map(|reference| {
+            reference
+                .schema()
+                .filter(|_| reference.catalog().is_none())
+                .and_then(|owner| DatasetName::new(owner, reference.table()).ok())
+                .ok_or_else(|| ParseError::TableName(reference.to_string()))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Parsed { statement, tables })
+}
+
+fn makes_depth(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword != datafusion::sql::sqlparser::keywords::Keyword::NoKeyword,
+        Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen
+        | Token::Number(..)
+        | Token::SingleQuotedString(_) => false,
+        _ => true,
+    }
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}
+
+fn first_words(statement: &str) -> String {
+    statement.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,72 @@
+//! A parsed SELECT over the catalog's tables becomes a logical plan.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider,
+};
+use datafusion::common::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use thiserror::Error;
+
+use crate::catalog::Tables;
+
+use super::Parsed;
+
+/// The one catalog in which names are resolved; SQL does not need to say it.
+pub const CATALOG: &str = "tollgate";
+
+/// Why a SELECT has no plan: an unknown name, types that do not fit. Depends on the text and on schemas alone.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct PlanError(String);
+
+impl From<DataFusionError> for PlanError {
+    fn from(error: DataFusionError) -> Self {
+        Self(error.strip_backtrace().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// DataFusion's unoptimised plan, its types coerced, so that every cast that will run is there to be seen.
+#[derive(Debug)]
+pub struct Planned(LogicalPlan);
+
+impl Planned {
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &LogicalPlan {
+        &self.0
+    }
+}
+
+/// Plans `parsed` over `tables`.
+///
+/// # Errors
+/// When a name is unknown or the types do not fit.
+pub async fn plan(parsed: Parsed, tables: &Tables, state: &SessionState) -> Result<Planned, PlanError> {
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_catalog_list(catalog(tables)?).build();
+    let plan = state.statement_to_plan(parsed.into_statement()).await?;
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    Ok(Planned(plan))
+}
+
+fn catalog(tables: &Tables) -> Result<Arc<dyn CatalogProviderList>, DataFusionError> {
+    let catalog = MemoryCatalogProvider::new();
+    for (name, provider) in tables.iter() {
+        let schema = match catalog.schema(name.owner()) {
+            Some(schema) => schema,
+            None => {
+                let schema = Arc::new(MemorySchemaProvider::new());
+                catalog.register_schema(name.owner(), Arc::<MemorySchemaProvider>::clone(&schema))?;
+                schema as Arc<dyn SchemaProvider>
+            }
+        };
+        schema.register_table(name.name().to_owned(), Arc::clone(provider))?;
+    }
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(Arc::new(list))
+}

@@ -1,0 +1,223 @@
+//! A gateway over the airlines of `policies/airlines`, on a port and a storage of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tollgate::config::{self, Config};
+use tollgate::gateway::Gateway;
+use tollgate::gateway::administration::Administration;
+use tollgate::interface::http::{self, Limits};
+use tollgate::ledger::Role;
+use ureq::http::HeaderMap;
+
+/// The consumer that the fixture's analyst asks for.
+pub const CONSUMER: &str = "road-office";
+
+/// The repository's folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A configuration over the airlines' policies, with its storage in `dir`. Answers leave as soon as they are there:
+/// response slots are tested where they belong.
+pub fn airlines(dir: &Path) -> Config {
+    over(&repository().join("policies/airlines"), dir)
+}
+
+/// A configuration over the policies in `policies`, with its storage in `dir`.
+pub fn over(policies: &Path, dir: &Path) -> Config {
+    Config {
+        server: config::Server { http: "127.0.0.1:0".to_owned() },
+        storage: config::Storage { url: format!("sqlite://{}", dir.join("tollgate.db").display()) },
+        policies: config::Policies { dir: policies.to_owned() },
+        engine: config::Engine { response_quantum_ms: 0, ..config::Engine::default() },
+    }
+}
+
+/// A server for one test. It ends with the value.
+pub struct Server {
+    /// Its address.
+    pub url: String,
+    /// A token of an analyst of [`CONSUMER`].
+    pub analyst: String,
+    config: Config,
+    runtime: Runtime,
+    _dir: Option<TempDir>,
+}
+
+impl Server {
+    /// Over the airlines, in a new storage.
+    pub fn over_airlines() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = airlines(dir.path());
+        Self::start_in(config, Some(dir))
+    }
+
+    /// As `config` says, with one consumer and one analyst.
+    pub fn start(config: Config) -> Self {
+        Self::start_in(config, None)
+    }
+
+    /// The same, keeping `dir` as long as the server.
+    fn start_in(config: Config, dir: Option<TempDir>) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let (url, analyst) = runtime.block_on(async {
+            let administration = Administration::open(&config).await.expect("the storage");
+            administration.add_consumer(CONSUMER, Some("transport")).await.expect("a consumer");
+            let analyst =
+                administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret;
+            let gateway: Arc<Gateway> = Gateway::open(&config).await.expect("a gateway");
+            let listener = http::bind("127.0.0.1:0").await.expect("a port");
+            let url = format!("http://{}", listener.local_addr().expect("an address"));
+            let limits = Limits::for_sql(config.engine.max_sql_bytes);
+            tokio::spawn(http::serve(gateway, listener, limits, std::future::pending()));
+            (url, analyst)
+        });
+        Self { url, analyst, config, runtime, _dir: dir }
+    }
+
+    /// What an operator does on the storage beside the running server.
+    pub fn administer<T>(&self, work: impl AsyncFnOnce(Administration) -> T) -> T {
+        self.runtime.block_on(async { work(Administration::open(&self.config).await.expect("the storage")).await })
+    }
+
+    /// A request with the analyst's token.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Seen {
+        let bearer = format!("Bearer {}", self.analyst);
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend(headers);
+        self.send_bare(method, path, &all, body)
+    }
+
+    /// A request with these headers and no others.
+    pub fn send_bare(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Seen {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .allow_non_standard_methods(true)
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = agent.run(request.body(body.into()).expect("a request")).expect("a response");
+        let body = response.body_mut().read_to_vec().expect("a body");
+        Seen { status: response.status().as_u16(), headers: response.headers().clone(), body }
+    }
+
+    /// Asks `question` as the analyst, for JSON.
+    pub fn ask(&self, question: &Value) -> Seen {
+        self.send("POST", "/v1/query", &[], question.to_string())
+    }
+
+    /// The analyst's accounts.
+    pub fn budget(&self) -> Value {
+        self.send("GET", "/v1/budget", &[], "").json()
+    }
+}
+
+/// What came back.
+pub struct Seen {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("UTF-8")
+    }
+
+    /// The body of an answer.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/json");
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name}")).to_str().expect("ASCII")
+    }
+
+    /// The body of a refusal, whose members must agree with the response.
+    pub fn problem(&self) -> Value {
+        let text = self.text();
+        assert!(self.status >= 400, "{text}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{text}");
+        let problem: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(problem["status"], self.status, "{text}");
+        let code = problem["code"].as_str().expect("a code");
+        assert_eq!(problem["type"], format!("urn:tollgate:error:{code}"), "{text}");
+        for member in ["title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|words| !words.is_empty()), "{text}");
+        }
+        problem
+    }
+}
+
+/// The program itself, in `dir`, without the environment's configuration.
+pub fn tollgate(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.current_dir(dir);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TOLLGATE_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a run of the program said, and how it ended.
+pub struct Ran {
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ran {
+    /// Runs `command` to its end.
+    pub fn of(command: &mut Command) -> Self {
+        command.output().expect("the program").into()
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).expect("UTF-8")
+    }
+
+    /// The same, of a run that did what it was asked.
+    pub fn done(&self) -> String {
+        assert_eq!(self.status, 0, "{}{}", self.text(), self.stderr);
+        self.text()
+    }
+}
+
+/// A policy folder in `dir` with `united.flights` alone, over a copy of its data that a test may do as it likes with.
+/// Returns the folder and the copy.
+pub fn united_copied_to(dir: &Path) -> (PathBuf, PathBuf) {
+    let (policies, data) = (dir.join("policies"), dir.join("UA.parquet"));
+    std::fs::create_dir(&policies).expect("a folder");
+    std::fs::copy(repository().join("tests/data/flights/UA.parquet"), &data).expect("a copy");
+    let policy = std::fs::read_to_string(repository().join("policies/airlines/united.flights.toml")).expect("a policy");
+    let moved = policy.replace("../../tests/data/flights/UA.parquet", "../UA.parquet");
+    assert_ne!(policy, moved, "the policy names the file");
+    std::fs::write(policies.join("united.flights.toml"), moved).expect("written");
+    (policies, data)
+}

@@ -1,0 +1,9 @@
+//! The one integration binary: a module for each interface or property.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+mod cli;
+mod fixture;
+mod http;
+mod ledger_races;
+mod noise_oracle;
+mod policy_files;
