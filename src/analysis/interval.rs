@@ -45,12 +45,6 @@ impl Interval {
         if lo <= hi { Self { lo, hi } } else { self }
     }
 
-    /// Whether `self` lies in `other`.
-    #[must_use]
-    pub fn lies_in(self, other: Self) -> bool {
-        self.lo >= other.lo && self.hi <= other.hi
-    }
-
     /// Values of `x + y`.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -9,8 +9,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection, SubqueryAlias, TableScan, Union};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    Expr, Filter, Join, LogicalPlan, Operator, Projection, SubqueryAlias, TableScan, Union,
+};
 
 use crate::catalog::{DatasetTable, Protection};
 use crate::policy::{DatasetPolicy, Key, Use};
@@ -229,7 +233,7 @@ impl Analysis<'_> {
                 format!("use JOIN, or put {} on the side that the outer join keeps", names(&private.datasets)),
             ));
         }
-        if join.on.is_empty() {
+        if !has_equality(join) {
             return Err(Refusal::not_private(
                 "a join to a public table without an equality is not answered",
                 "add an equality of columns to ON",
@@ -339,6 +343,23 @@ impl Analysis<'_> {
         let (plan, relation) = self.with_errors(plan, inputs.into_iter().map(|(plan, _)| plan).collect(), relation)?;
         Ok((plan, relation))
     }
+}
+
+/// Whether an equality of the two sides' columns bounds how many public rows a private row meets. Before the optimizer
+/// has run, `ON a = b` stands in the filter.
+fn has_equality(join: &Join) -> bool {
+    let of = |expr: &Expr, schema: &DFSchemaRef| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    };
+    let (left, right) = (join.left.schema(), join.right.schema());
+    let in_filter = join.filter.as_ref().is_some_and(|filter| {
+        split_conjunction(filter).into_iter().any(|part| {
+            matches!(part, Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b })
+                if (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
+        })
+    });
+    in_filter || !join.on.is_empty()
 }
 
 fn joined(private: PrivateRelation, public: &[Facts], private_first: bool) -> PrivateRelation {
