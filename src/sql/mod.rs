@@ -8,6 +8,8 @@
 
 mod parse;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use parse::{Limits, ParseError, Parsed, parse};
 pub use plan::{CATALOG, PlanError, Planned, plan};

@@ -98,8 +98,9 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| ParseError::Syntax(first_line(&error.to_string())))?;
-    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
-        return Err(ParseError::NotOne { found: statements.len() });
+    let found = statements.len();
+    let (Some(statement), 1) = (statements.pop_front(), found) else {
+        return Err(ParseError::NotOne { found });
     };
     match &statement {
         Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => {}
