@@ -27,6 +27,19 @@
 //! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, and `interface` does
 //!   not know any of them.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::float_cmp,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "a test that meets a surprise should stop"
+    )
+)]
+
 pub mod accounting;
 pub mod analysis;
 pub mod catalog;

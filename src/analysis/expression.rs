@@ -15,6 +15,9 @@ use super::interval::Interval;
 use super::refusal::Refusal;
 use super::relation::Facts;
 
+/// The longest pattern of LIKE.
+const MAX_PATTERN_BYTES: usize = 128;
+
 /// The columns that expressions may name.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
@@ -144,6 +147,10 @@ impl Scope<'_> {
                 self.arithmetic(binary, left, right, rebuilt)
             }
             Operator::StringConcat => {
+                // Text that is joined to itself, again and again, would outgrow memory, and only where a row has some.
+                if !matches!(left.expr, Expr::Literal(..)) && !matches!(right.expr, Expr::Literal(..)) {
+                    return Err(unknown("`||` of two columns", "join a column with a literal only, or group by both"));
+                }
                 let facts = Facts::computed_from([&left.facts, &right.facts]);
                 Ok(Total { expr: rebuilt(left.expr, right.expr), facts })
             }
@@ -212,9 +219,16 @@ impl Scope<'_> {
 
     fn like(&self, like: &Like) -> Result<Total, Refusal> {
         let value = self.total(&like.expr)?;
-        let Expr::Literal(..) = like.pattern.as_ref() else {
-            return Err(unknown("LIKE with a pattern that is not a literal", "write the pattern itself"));
-        };
+        // A pattern may become a regular expression, which past some size cannot be built: a failure that would show
+        // only where a row is left to match.
+        let short = matches!(like.pattern.as_ref(), Expr::Literal(value, _)
+            if value.try_as_str().flatten().is_some_and(|pattern| pattern.len() <= MAX_PATTERN_BYTES));
+        if !short {
+            return Err(unknown(
+                &format!("LIKE with a pattern that is not a literal of at most {MAX_PATTERN_BYTES} bytes"),
+                "write the pattern itself, and keep it short",
+            ));
+        }
         let expr = Expr::Like(Like { expr: Box::new(value.expr), ..like.clone() });
         self.truth_of(expr, &[value.facts])
     }
@@ -278,8 +292,18 @@ impl Scope<'_> {
         if from == *to {
             return Ok(total);
         }
-        if to.is_nested() || from.is_nested() {
-            return Err(unknown(&format!("a cast from {from} to {to}"), "use columns of plain types"));
+        if let Expr::Literal(value, _) = &total.expr {
+            // Done now, where a failure depends on the text alone.
+            let value = value.cast_to(to).map_err(|_| {
+                Refusal::not_private(format!("`{inner}` is no {to}"), "write the literal in the form of that type")
+            })?;
+            return self.total(&Expr::Literal(value, None));
+        }
+        if !is_lossless(&from, to) && !tries_to_null(&from, to) {
+            return Err(unknown(
+                &format!("a cast from {from} to {to}, which may fail on a row,"),
+                "cast numbers to numbers, and compare dates with literals such as DATE '2025-01-31'",
+            ));
         }
         let number = to.is_numeric() && from.is_numeric();
         let interval = if number { total.facts.interval } else { to.is_numeric().then_some(Interval::UNBOUNDED) };
@@ -381,14 +405,12 @@ fn literal_branches(values: &[Facts], without_else: bool) -> Option<std::sync::A
     Some(keys.into())
 }
 
-/// A literal that neither is 0 nor makes the least integer overflow.
+/// A literal that neither is 0 nor makes the least integer overflow. Casts of literals are folded before this is asked,
+/// so that the value that is judged is the value that runs.
 fn divisor_is_safe(divisor: &Expr) -> bool {
-    let inner = match divisor {
-        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => expr.as_ref(),
-        other => other,
-    };
-    let Expr::Literal(value, _) = inner else { return false };
-    matches!(value.cast_to(&DataType::Float64), Ok(ScalarValue::Float64(Some(number))) if number != 0.0 && number != -1.0)
+    let Expr::Literal(value, _) = divisor else { return false };
+    matches!(value.cast_to(&DataType::Float64), Ok(ScalarValue::Float64(Some(number)))
+        if number.is_finite() && !(-1.0..=0.0).contains(&number))
 }
 
 /// Whether a decimal result has all the digits that it may need. Integers wrap, which fails on no row.
@@ -408,6 +430,23 @@ fn decimals_fit(op: Operator, left: &DataType, right: &DataType) -> bool {
         Operator::Multiply => p1 + p2 < 38,
         _ => false,
     }
+}
+
+/// A cast that gives NULL for every value that it cannot keep: what arrow's safe casts between these kinds do. Casts
+/// of dates to text fail on dates out of the calendar, and casts of integers make such dates, so neither is here.
+fn tries_to_null(from: &DataType, to: &DataType) -> bool {
+    let plain = |kind: &DataType| kind.is_integer() || matches!(kind, DataType::Float32 | DataType::Float64);
+    let number = |kind: &DataType| plain(kind) || matches!(kind, DataType::Decimal128(..));
+    let text = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let truth = |kind: &DataType| *kind == DataType::Boolean;
+    (number(from) && number(to))
+        || (text(from) && plain(to))
+        || ((plain(from) || truth(from)) && text(to))
+        || (truth(from) && plain(to))
+        || (plain(from) && truth(to))
+        || matches!((from, to), (DataType::Timestamp(_, None), DataType::Date32))
+        || matches!((from, to), (DataType::Date32, DataType::Timestamp(_, None)))
+        || matches!((from, to), (DataType::Timestamp(_, None), DataType::Timestamp(_, None)))
 }
 
 /// A cast that keeps every value and every difference between values, and fails on none.

@@ -4,7 +4,6 @@
 //! make it fail, since an error on a row would tell of that row (DESIGN 4.4).
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 use super::interval::Interval;
@@ -53,7 +52,7 @@ impl Totality {
             Self::WithLiteralPart => {
                 let date =
                     types.get(1).is_some_and(|kind| matches!(kind, DataType::Date32 | DataType::Timestamp(_, None)));
-                date && matches!(args.first(), Some(Expr::Literal(..)))
+                date && args.first().and_then(part_of).is_some()
             }
         }
     }
@@ -80,21 +79,29 @@ pub fn interval(name: &str, args: &[Expr], intervals: &[Option<Interval>]) -> Op
     }
 }
 
+/// The parts of a date that are known here. The engine finds an unknown one only when it meets a row.
+fn part_of(part: &Expr) -> Option<String> {
+    let Expr::Literal(value, _) = part else { return None };
+    let part = value.try_as_str()??.to_ascii_lowercase();
+    let known = matches!(
+        part.as_str(),
+        "year" | "quarter" | "month" | "week" | "day" | "doy" | "dow" | "isodow" | "hour" | "minute" | "second"
+    );
+    known.then_some(part)
+}
+
 /// The parts of a date or time that have a range by the calendar.
 fn date_part(part: &Expr) -> Option<Interval> {
-    let Expr::Literal(ScalarValue::Utf8(Some(part)) | ScalarValue::Utf8View(Some(part)), _) = part else {
-        return None;
-    };
-    let (lo, hi) = match part.to_ascii_lowercase().as_str() {
-        "quarter" | "qtr" => (1.0, 4.0),
-        "month" | "mon" => (1.0, 12.0),
+    let (lo, hi) = match part_of(part)?.as_str() {
+        "quarter" => (1.0, 4.0),
+        "month" => (1.0, 12.0),
         "week" => (1.0, 53.0),
         "day" => (1.0, 31.0),
         "doy" => (1.0, 366.0),
-        "dow" => (0.0, 6.0),
-        "isodow" => (1.0, 7.0),
+        "dow" | "isodow" => (0.0, 7.0),
         "hour" => (0.0, 23.0),
         "minute" => (0.0, 59.0),
+        "second" => (0.0, 60.0),
         _ => return None,
     };
     Some(Interval::new(lo, hi))

@@ -21,7 +21,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
@@ -108,11 +108,11 @@ pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal
         releases: Vec::new(),
         datasets: BTreeMap::new(),
         versions: BTreeMap::new(),
-        columns: BTreeMap::new(),
+        columns: BTreeSet::new(),
     };
     let (post, relation) = analysis.walk(planned.plan())?;
     let (post, origins) = analysis.finish(post, relation, planned.plan().schema())?;
-    if let Some(column) = options.bounds.columns.keys().find(|column| !analysis.columns.contains_key(*column)) {
+    if let Some(column) = options.bounds.columns.keys().find(|column| !analysis.columns.contains(*column)) {
         return Err(Refusal::request(
             format!("`bounds` names the column `{column}`, which no dataset of the query has"),
             "name a column of a private dataset",
@@ -130,17 +130,17 @@ struct Analysis<'a> {
     /// What the release key holds of each table that is read: its data version and its policy's.
     versions: BTreeMap<DatasetName, String>,
     /// Every column of a private dataset that the query reads.
-    columns: BTreeMap<String, ()>,
+    columns: BTreeSet<String>,
 }
 
 impl Analysis<'_> {
     fn read(&mut self, table: &DatasetTable) {
-        let data: String = table.version().iter().map(|byte| format!("{byte:02x}")).collect();
+        let data = blake3::Hash::from_bytes(*table.version()).to_hex();
         let policy = match table.protection() {
             Protection::Private(policy) => {
                 self.datasets.insert(table.name().clone(), Arc::clone(policy));
                 for field in datafusion::catalog::TableProvider::schema(table).fields() {
-                    self.columns.insert(field.name().clone(), ());
+                    self.columns.insert(field.name().clone());
                 }
                 policy.version.clone()
             }

@@ -62,6 +62,9 @@ impl Analysis<'_> {
                 self.after(plan, inputs)
             }
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+                for expr in plan.expressions() {
+                    self.no_private_subquery(&expr)?;
+                }
                 Ok((plan.clone(), Relation::Public(vec![Facts::default(); plan.schema().fields().len()])))
             }
             LogicalPlan::Subquery(_) => {
@@ -113,11 +116,11 @@ impl Analysis<'_> {
         let columns = fields
             .iter()
             .enumerate()
-            .map(|(index, field)| Facts {
-                is_unit: index == unit,
-                ..self.column_facts(policy, field.name(), field.data_type())
+            .map(|(index, field)| {
+                let facts = self.column_facts(policy, field.name(), field.data_type())?;
+                Ok(Facts { is_unit: index == unit, ..facts })
             })
-            .collect();
+            .collect::<Result<_, Refusal>>()?;
         // Rows without a unit belong to nobody whom the guarantee could protect: they go before anything else.
         let (relation, field) = scan.projected_schema.qualified_field(unit);
         let has_unit = Expr::IsNotNull(Box::new(Expr::Column(Column::from((relation, field)))));
@@ -131,7 +134,7 @@ impl Analysis<'_> {
         Ok((plan, Relation::Private(private)))
     }
 
-    fn column_facts(&self, policy: &DatasetPolicy, name: &str, kind: &DataType) -> Facts {
+    fn column_facts(&self, policy: &DatasetPolicy, name: &str, kind: &DataType) -> Result<Facts, Refusal> {
         let column = policy.column(name);
         let asked = self.request.columns.get(name).map(|[lo, hi]| Interval::new(*lo, *hi));
         let interval = number(kind).map(|unbounded| {
@@ -144,7 +147,7 @@ impl Analysis<'_> {
             .as_ref()
             .and_then(|groups| groups.keys().map(|key| scalar(&key, kind)).collect::<Option<Vec<_>>>().map(Into::into));
         let sources = BTreeMap::from([(format!("{}.{name}", policy.name), column.uses)]);
-        Facts { sources, interval, keys, is_unit: false }
+        Ok(Facts { sources, interval, keys, is_unit: false })
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Walked, Refusal> {
@@ -239,6 +242,11 @@ impl Analysis<'_> {
                 "add an equality of columns to ON",
             ));
         }
+        let (left, right) = if private.unit < left.schema().fields().len() {
+            (left, total_public(&right)?)
+        } else {
+            (total_public(&left)?, right)
+        };
         let schema: DFSchemaRef =
             Arc::new(datafusion::logical_expr::build_join_schema(left.schema(), right.schema(), &join.join_type)?);
         let scope = Scope { schema: &schema, columns: &private.columns };
@@ -348,9 +356,10 @@ impl Analysis<'_> {
 /// Whether an equality of the two sides' columns bounds how many public rows a private row meets. Before the optimizer
 /// has run, `ON a = b` stands in the filter.
 fn has_equality(join: &Join) -> bool {
-    let of = |expr: &Expr, schema: &DFSchemaRef| {
-        let columns = expr.column_refs();
-        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    // A bare column: an expression such as `month * 0` would meet every public row.
+    let of = |expr: &Expr, schema: &DFSchemaRef| match expr {
+        Expr::Cast(cast) => cast.expr.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
+        other => other.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
     };
     let (left, right) = (join.left.schema(), join.right.schema());
     let in_filter = join.filter.as_ref().is_some_and(|filter| {
@@ -359,7 +368,49 @@ fn has_equality(join: &Join) -> bool {
                 if (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
         })
     });
-    in_filter || !join.on.is_empty()
+    in_filter || join.on.iter().any(|(a, b)| (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
+}
+
+/// The public side of a join with private rows: a table, perhaps filtered and projected by total expressions.
+///
+/// The engine may leave this side unread when the private side is empty, so whatever could fail or take long in it
+/// would tell whether it was.
+fn total_public(plan: &LogicalPlan) -> Result<LogicalPlan, Refusal> {
+    let over = |input: &LogicalPlan| -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
+        let input = total_public(input)?;
+        let columns = vec![Facts::default(); input.schema().fields().len()];
+        Ok((input, columns))
+    };
+    match plan {
+        LogicalPlan::TableScan(_) => Ok(plan.clone()),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, _) = over(&alias.input)?;
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?))
+        }
+        LogicalPlan::Filter(filter) => {
+            let (input, columns) = over(&filter.input)?;
+            let predicate = Scope { schema: input.schema(), columns: &columns }.total(&filter.predicate)?.expr;
+            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?))
+        }
+        LogicalPlan::Projection(projection) => {
+            let (input, columns) = over(&projection.input)?;
+            let scope = Scope { schema: input.schema(), columns: &columns };
+            let names = NamePreserver::new_for_projection();
+            let exprs = projection
+                .expr
+                .iter()
+                .map(|expr| {
+                    let name = names.save(expr);
+                    Ok(name.restore(scope.total(expr)?.expr))
+                })
+                .collect::<Result<Vec<_>, Refusal>>()?;
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+        }
+        _ => Err(Refusal::not_private(
+            "private rows are joined to public tables only, not to anything computed from several public rows",
+            "join the table itself; filter and project it if need be",
+        )),
+    }
 }
 
 fn joined(private: PrivateRelation, public: &[Facts], private_first: bool) -> PrivateRelation {

@@ -77,8 +77,8 @@ impl Analysis<'_> {
         let mut exprs: Vec<Expr> =
             (0..width).map(|at| Expr::Column(Column::from(schema.qualified_field(at)))).collect();
         let mut kept: Vec<Option<Origin>> = origins[..width].to_vec();
-        for at in 0..width {
-            let Some(origin) = origins[at] else { continue };
+        for (at, origin) in origins.iter().enumerate().take(width) {
+            let Some(origin) = origin else { continue };
             let hidden = Column::new_unqualified(half_width_column(origin.release, origin.output));
             if schema.index_of_column(&hidden).is_ok() {
                 exprs.push(Expr::Column(hidden).alias(format!("{}_half_width_95", schema.field(at).name())));

@@ -70,7 +70,26 @@ pub struct Engine {
 }
 
 /// Functions that no query has: they can exhaust memory or end the process on one row, released or not.
-const REMOVED_FUNCTIONS: [&str; 7] = ["lpad", "rpad", "repeat", "version", "range", "generate_series", "arrow_cast"];
+const REMOVED_FUNCTIONS: [&str; 18] = [
+    "lpad",
+    "rpad",
+    "repeat",
+    "replace",
+    "concat",
+    "concat_ws",
+    "regexp_replace",
+    "overlay",
+    "array_repeat",
+    "array_resize",
+    "array_concat",
+    "array_to_string",
+    "make_array",
+    "range",
+    "generate_series",
+    "version",
+    "arrow_cast",
+    "to_char",
+];
 
 impl Engine {
     /// An engine with these bounds.
@@ -83,7 +102,9 @@ impl Engine {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(false)
             // A footer's figures are its owner's word, and exact: nothing is answered from them.
-            .with_collect_statistics(false);
+            .with_collect_statistics(false)
+            // A join must do the same work whatever its other side holds.
+            .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
         if let Some(partitions) = config.target_partitions {
             session = session.with_target_partitions(partitions);
         }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::accounting::{Accounting, Loss, pure_as_zcdp};
-use crate::analysis::{Analysed, AnalysedRelease, BoundsRequest, Options, analyse};
+use crate::analysis::{Analysed, AnalysedRelease, Options, analyse};
 use crate::catalog::Freshness;
 use crate::engine::EngineError;
 use crate::ledger::ReleaseKey;
@@ -93,7 +93,7 @@ impl Gateway {
             .map_err(|error| translate::catalog(&error))?;
         let planned = sql::plan(parsed, &tables, self.engine.state()).await.map_err(|error| translate::plan(&error))?;
         let options = Options {
-            bounds: question.bounds.clone().unwrap_or_else(BoundsRequest::default),
+            bounds: question.bounds.clone().unwrap_or_default(),
             with_error_columns: question.with_error_columns,
             max_cells: self.limits.max_cells,
         };
@@ -101,7 +101,6 @@ impl Gateway {
     }
 
     /// The drawn values of a release: kept ones if the consumer has paid for them, else paid for and drawn now.
-    #[expect(clippy::too_many_arguments, reason = "a step of the one use case, which all of these belong to")]
     async fn released(
         &self,
         question: &Question,

@@ -150,7 +150,9 @@ pub(super) async fn charge(
 pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool) -> Vec<ChargeLine> {
     accounts
         .iter()
-        .filter(|charge| paid(&charge.account))
+        // The accounts of all consumers together are not an analyst's to see: whether they paid again would tell
+        // whether another consumer has asked the same.
+        .filter(|charge| matches!(charge.account.scope, Scope::Consumer(_)) && paid(&charge.account))
         .filter_map(|charge| {
             let loss = charge.cost.loss.charged_to(charge.limit.accounting())?;
             let (rho, epsilon) = match loss {

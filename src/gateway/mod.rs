@@ -126,10 +126,7 @@ impl Gateway {
             in_flight: in_flight::InFlight::default(),
             admission: Semaphore::new(config.engine.max_concurrent_queries),
             limits: GatewayLimits {
-                sql: Limits {
-                    max_bytes: usize::try_from(config.engine.max_sql_bytes).unwrap_or(usize::MAX),
-                    ..Limits::default()
-                },
+                sql: Limits { max_bytes: config.engine.max_sql_bytes, ..Limits::default() },
                 max_cells: usize::try_from(config.engine.max_cells).unwrap_or(usize::MAX),
                 timeout: Duration::from_millis(config.engine.timeout_ms),
                 response_quantum: Duration::from_millis(config.engine.response_quantum_ms),

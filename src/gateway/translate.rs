@@ -18,7 +18,10 @@ pub(super) fn internal(what: &str) -> GatewayError {
 pub(super) fn parse(error: ParseError) -> GatewayError {
     let (code, hint) = match &error {
         ParseError::Syntax(_) => (Code::SqlInvalid, "check the statement near the place that is named"),
-        ParseError::TooLong { .. } | ParseError::TooComplex { .. } => (Code::TooLarge, "shorten the statement"),
+        ParseError::TooLong { .. }
+        | ParseError::TooComplex { .. }
+        | ParseError::CteCopies { .. }
+        | ParseError::Concatenations { .. } => (Code::TooLarge, "shorten the statement"),
         ParseError::NotOne { .. } => (Code::SqlInvalid, "send one SELECT"),
         ParseError::NotSelect(_) => (Code::NotAllowed, "send a SELECT; GET /v1/datasets shows what there is"),
         ParseError::TableName(_) => (Code::SqlInvalid, "GET /v1/datasets lists the datasets"),

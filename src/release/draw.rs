@@ -20,6 +20,8 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use rand::CryptoRng;
 
+use crate::mechanism::Noise;
+
 use super::contributions::{GroupSums, key_schema};
 use super::node::output_schema;
 use super::price::NoisePlan;
@@ -166,7 +168,7 @@ pub fn draw<R: CryptoRng + ?Sized>(
         let shown = BooleanArray::from(shown.clone());
         columns = columns.iter().map(|column| Ok(filter(column, &shown)?)).collect::<Result<_>>()?;
     }
-    let rows = columns.first().map_or(cells, |column| column.len());
+    let rows = columns.first().map_or(cells, Array::len);
     let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(output_schema(spec), columns, &options)?)
 }
@@ -185,7 +187,7 @@ impl Values<'_> {
     fn output(&self, kind: &DataType, output: &Output) -> Result<(ArrayRef, ArrayRef)> {
         Ok(match output {
             Output::Units => {
-                let half_width = self.noise.units().map_or(0.0, |noise| noise.half_width_95());
+                let half_width = self.noise.units().map_or(0.0, Noise::half_width_95);
                 (self.whole(kind, self.units, 1, 0)?, self.constant(half_width))
             }
             Output::Count { measure } => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -72,6 +73,22 @@ impl DrawExec {
     }
 }
 
+/// Whether an error came of evaluating an expression on some row, as opposed to reading a file or running out of room.
+fn is_of_a_row(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::Execution(_) => true,
+        DataFusionError::ArrowError(error, _) => !matches!(
+            error.as_ref(),
+            ArrowError::ExternalError(_)
+                | ArrowError::IoError(..)
+                | ArrowError::ParquetError(_)
+                | ArrowError::IpcError(_)
+                | ArrowError::MemoryError(_)
+        ),
+        _ => false,
+    }
+}
+
 impl DisplayAs for DrawExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DrawExec: k={}, mechanisms={}", self.spec.min_group_size, self.noise.measures().len())
@@ -123,7 +140,17 @@ impl ExecutionPlan for DrawExec {
         let (spec, noise) = (Arc::clone(&self.spec), Arc::clone(&self.noise));
         let drawn = async move {
             while let Some(batch) = input.next().await {
-                merge.add(&batch?)?;
+                match batch {
+                    Ok(batch) => merge.add(&batch)?,
+                    Err(error) if is_of_a_row(&error) => {
+                        // No expression below a release can fail on a row. Should one, its failure would tell of that
+                        // row: the answer is drawn from nothing instead, and the operator is told.
+                        tracing::error!("an expression failed on a row below a release; the answer holds noise alone");
+                        merge = Merge::new(Arc::clone(&spec))?;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             let mut source = NoiseSource::from_system().map_err(|error| DataFusionError::External(Box::new(error)))?;
             draw(&spec, &noise, merge.finish()?, &mut source)

@@ -18,11 +18,16 @@ pub struct Limits {
     pub max_operators: usize,
     /// Nested parentheses and subqueries.
     pub max_depth: usize,
+    /// References to CTEs beyond the first to each: the engine copies a CTE into every place that names it, so each
+    /// may double the plan.
+    pub max_cte_copies: usize,
+    /// `||` operators: each may double a text.
+    pub max_concatenations: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 65_536, max_operators: 1_000, max_depth: 50 }
+        Self { max_bytes: 65_536, max_operators: 1_000, max_depth: 50, max_cte_copies: 6, max_concatenations: 8 }
     }
 }
 
@@ -43,6 +48,18 @@ pub enum ParseError {
     /// More operators than `max_operators`.
     #[error("the statement has more than {max} keywords and operators; write a long OR as `x IN (...)`")]
     TooComplex {
+        /// The limit.
+        max: usize,
+    },
+    /// More than `max_cte_copies`.
+    #[error("CTEs are named more than {max} times beyond once each; each time copies the whole CTE")]
+    CteCopies {
+        /// The limit.
+        max: usize,
+    },
+    /// More than `max_concatenations`.
+    #[error("the statement has more than {max} `||` operators")]
+    Concatenations {
         /// The limit.
         max: usize,
     },
@@ -92,6 +109,9 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
     if tokens.iter().filter(|token| makes_depth(token)).count() > limits.max_operators {
         return Err(ParseError::TooComplex { max: limits.max_operators });
     }
+    if tokens.iter().filter(|token| matches!(token, Token::StringConcat)).count() > limits.max_concatenations {
+        return Err(ParseError::Concatenations { max: limits.max_concatenations });
+    }
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(&dialect)
         .with_recursion_limit(limits.max_depth)
@@ -106,6 +126,11 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
         Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => {}
         other => return Err(ParseError::NotSelect(first_words(&other.to_string()))),
     }
+    if let Statement::Statement(inner) = &statement
+        && cte_copies(inner) > limits.max_cte_copies
+    {
+        return Err(ParseError::CteCopies { max: limits.max_cte_copies });
+    }
     let (references, _ctes) = resolve_table_references(&statement, true)
         .map_err(|error| ParseError::Syntax(first_line(&error.to_string())))?;
     let tables = references
@@ -119,6 +144,20 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
         })
         .collect::<Result<_, _>>()?;
     Ok(Parsed { statement, tables })
+}
+
+/// How often CTEs are named beyond once each. A dataset's name has two parts, so a name of one part is a CTE's.
+fn cte_copies(statement: &ast::Statement) -> usize {
+    let mut named = 0;
+    let mut distinct = std::collections::BTreeSet::new();
+    let _ = ast::visit_relations(statement, |relation: &ast::ObjectName| {
+        if relation.0.len() == 1 {
+            named += 1;
+            distinct.insert(relation.to_string());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    named - distinct.len()
 }
 
 fn makes_depth(token: &Token) -> bool {
