@@ -142,6 +142,14 @@ impl Analysis<'_> {
                 column.bounds.map_or(unbounded, |bounds| Interval::new(bounds.lo().to_f64(), bounds.hi().to_f64()));
             asked.map_or(owners, |asked| owners.within(asked))
         });
+        if let (Some(owners), Some([lo, hi])) = (column.bounds, self.request.columns.get(name))
+            && (*lo < owners.lo().to_f64() || *hi > owners.hi().to_f64())
+        {
+            return Err(Refusal::request(
+                format!("`bounds.columns.{name}` reaches outside the owner's [{}, {}]", owners.lo(), owners.hi()),
+                "ask for bounds within the owner's",
+            ));
+        }
         let keys = column
             .public_groups
             .as_ref()

@@ -3,7 +3,9 @@
 
 mod cli;
 mod fixture;
+mod gateway;
 mod http;
 mod ledger_races;
 mod noise_oracle;
 mod policy_files;
+mod tidy;

@@ -536,7 +536,7 @@ fn the_example_of_the_design_reads_as_written() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/airlines/united.flights.toml");
     let PolicyFile::Private(united) = policy::load_file(&root).unwrap() else { panic!("a private dataset") };
     assert_eq!(united.name.to_string(), "united.flights");
-    assert_eq!((united.privacy.max_groups_per_unit, united.privacy.max_rows_per_unit_per_group), (8, 50));
+    assert_eq!((united.privacy.max_groups_per_unit, united.privacy.max_rows_per_unit_per_group), (8, 200));
     assert_eq!(united.budget.query_delta.to_f64(), 1e-9);
     assert_eq!(united.column("month").public_groups, Some(PublicGroups::Range { from: 1, to: 12 }));
     assert_eq!(united.column("carrier").public_groups, Some(PublicGroups::List(vec![Key::Text("UA".to_owned())])));
