@@ -3,6 +3,8 @@
 //! The time is that of the disk's fsync and a dozen statements; the folder is the system's temporary one, so set `TMPDIR`
 //! to the disk that matters (a folder in memory makes the fsync free).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::sync::Arc;
 
 use chrono::Utc;

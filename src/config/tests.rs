@@ -73,7 +73,9 @@ fn the_environment_wins_over_the_file() {
 
 #[test]
 fn what_is_wrong_is_said_exactly() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    /// A file, an environment, and what is said of them.
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
         ("[server]\nhtp = \"off\"\n", &[], "FILE: unknown key `server.htp`; did you mean `server.http`?"),
         ("[serverr]\nhttp = \"off\"\n", &[], "FILE: unknown key `serverr`; did you mean `server`?"),
         ("[server]\ntimeout_ms = 5\n", &[], "FILE: unknown key `server.timeout_ms`; did you mean `engine.timeout_ms`?"),

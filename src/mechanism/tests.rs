@@ -136,7 +136,7 @@ fn half_widths_are_the_least_that_hold_95_percent() {
         (laplace(1, 3), Box::new(|x: f64| (-x * 8.0).exp())),
     ] {
         let tail = summed_upper_tail(weight, 2_000);
-        let least = (0..).find(|h| 2.0 * tail(h + 1) <= 0.05).unwrap();
+        let least = (0..2_000i128).find(|h| 2.0 * tail(h + 1) <= 0.05).unwrap();
         assert_eq!(half_width(noise), least as f64, "{noise:?}");
     }
     // DESIGN 3.3: σ = 2357 gives 4620.

@@ -1,5 +1,17 @@
 //! Tests of the release: sensitivities and prices.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
 use super::*;
 use crate::accounting::{Delta, Loss, Rho};
 use crate::mechanism::Noise;
@@ -43,4 +55,233 @@ fn the_noise_of_a_selection_is_as_designed() {
         assert!(plan.cost().loss.steps() <= price(1e-9).loss.steps());
     }
     assert!(matches!(NoisePlan::new(&spec(8, 1, None, 10), price(0.0)), Err(PriceError::Selection(_))));
+}
+
+/// A release of `measures` over one integer key, with a float argument.
+fn keyed(groups: u64, rows: u64, total_rows: Option<u64>, k: u64, measures: Vec<Measure>) -> Arc<ReleaseSpec> {
+    Arc::new(ReleaseSpec {
+        keys: vec![Arc::new(Field::new("g", DataType::Int64, true))],
+        arguments: 1,
+        measures,
+        ..spec(groups, rows, total_rows, k)
+    })
+}
+
+fn sum_of(lo: f64, hi: f64, centred: bool) -> Measure {
+    let lattice = Lattice::new(&DataType::Float64, lo, hi, centred).unwrap();
+    Measure { kind: MeasureKind::Sum { argument: 0, lattice }, filter: None }
+}
+
+fn rows_measure() -> Measure {
+    Measure { kind: MeasureKind::Rows, filter: None }
+}
+
+type Row = (i64, i64, Option<f64>);
+
+/// The exact sums of rows (unit, group, value), gathered in batches of `batch` rows.
+fn exact(spec: &Arc<ReleaseSpec>, rows: &[Row], batch: usize) -> GroupSums {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("unit", DataType::Int64, true),
+        Field::new("key0", DataType::Int64, true),
+        Field::new("argument0", DataType::Float64, true),
+    ]));
+    let mut contributions = Contributions::new(Arc::clone(spec), [7; 16], &schema).unwrap();
+    for rows in rows.chunks(batch) {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.2).collect::<Float64Array>()),
+        ];
+        contributions.add(&RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()).unwrap();
+    }
+    contributions.finish().unwrap()
+}
+
+/// The sums by group, so that the order of groups does not matter.
+fn by_group(sums: &GroupSums) -> BTreeMap<i64, (i64, Vec<i128>)> {
+    let keys = sums.keys[0].as_primitive::<Int64Type>();
+    (0..keys.len())
+        .map(|at| (keys.value(at), (sums.units[at], sums.measures.iter().map(|sums| sums[at]).collect())))
+        .collect()
+}
+
+#[test]
+fn a_unit_in_a_thousand_groups_lifts_at_most_l0_of_them_to_k() {
+    const K: i64 = 5;
+    let spec = keyed(8, 1, None, K as u64, vec![rows_measure()]);
+    // k − 1 units of their own in each group, and one that is everywhere.
+    let mut rows: Vec<Row> = Vec::new();
+    for group in 0..1_000 {
+        rows.extend((1..K).map(|unit| (group * K + unit, group, None)));
+        rows.push((-1, group, None));
+    }
+    let in_order = by_group(&exact(&spec, &rows, 1_000));
+    assert_eq!(in_order.values().filter(|(units, _)| *units == K).count(), 8);
+    assert!(in_order.values().all(|(units, _)| *units == K || *units == K - 1));
+    // Neither the order of rows nor the size of batches decides which.
+    rows.shuffle(&mut StdRng::seed_from_u64(1));
+    assert_eq!(by_group(&exact(&spec, &rows, 77)), in_order);
+    rows.reverse();
+    assert_eq!(by_group(&exact(&spec, &rows, 4_000)), in_order);
+}
+
+#[test]
+fn a_heavy_unit_is_scaled_down_and_rounded_towards_zero() {
+    let spec = keyed(8, 3, None, 1, vec![rows_measure(), sum_of(-1.0, 1.0, false)]);
+    let rows: Vec<Row> = (0..10).map(|_| (1, 1, Some(-1.0))).chain([(2, 1, Some(0.5)), (2, 2, None)]).collect();
+    let sums = by_group(&exact(&spec, &rows, 4));
+    let bound = sum_of(-1.0, 1.0, false).bound() as i128;
+    // Ten rows count as three, and their sum as three tenths of itself; a NULL is a row without a value.
+    assert_eq!(sums[&1], (2, vec![4, -3 * bound + bound / 2]));
+    assert_eq!(sums[&2], (1, vec![1, 0]));
+    // NaN is no value; infinities are clamped.
+    let rows = [(1, 1, Some(f64::NAN)), (1, 1, Some(f64::INFINITY)), (1, 1, Some(0.1))];
+    let tenth = (0.1 / sum_step()).trunc() as i128;
+    assert_eq!(by_group(&exact(&spec, &rows, 4))[&1], (1, vec![3, bound + tenth]));
+}
+
+fn sum_step() -> f64 {
+    let MeasureKind::Sum { lattice, .. } = sum_of(-1.0, 1.0, false).kind else { panic!("a sum") };
+    lattice.describe().step
+}
+
+proptest! {
+    /// The true sensitivity of every integer before noise stays within the planned bound, for any data and any unit.
+    #[test]
+    fn one_unit_moves_no_measure_further_than_planned(
+        rows in prop::collection::vec((0..6i64, 0..8i64, prop::option::of(-5.0..5.0f64)), 0..120),
+        groups in 1..5u64,
+        per_group in 1..6u64,
+        total in prop::option::of(1..20u64),
+        removed in 0..6i64,
+    ) {
+        let total = total.map(|total| total.max(per_group));
+        let measures = vec![
+            rows_measure(),
+            Measure { kind: MeasureKind::Values { argument: 0 }, filter: None },
+            sum_of(-1.0, 3.0, false),
+            sum_of(-1.0, 3.0, true),
+        ];
+        let spec = keyed(groups, per_group, total, 1, measures);
+        let without: Vec<Row> = rows.iter().copied().filter(|row| row.0 != removed).collect();
+        let (with, without) = (by_group(&exact(&spec, &rows, 50)), by_group(&exact(&spec, &without, 31)));
+        let nothing = (0, vec![0; spec.measures.len()]);
+        let pairs: Vec<_> = with.iter().map(|(group, with)| (with, without.get(group).unwrap_or(&nothing))).collect();
+        let moved: Vec<i64> = pairs.iter().map(|(with, without)| with.0 - without.0).collect();
+        prop_assert!(moved.iter().all(|moved| (0..=1).contains(moved)));
+        prop_assert!(moved.iter().sum::<i64>() as u64 <= groups);
+        for (at, measure) in spec.measures.iter().enumerate() {
+            let moved = || pairs.iter().map(|(with, without)| (with.1[at] - without.1[at]).unsigned_abs());
+            prop_assert!(moved().map(|moved| moved * moved).sum::<u128>() <= spec.squared_sensitivity(measure.bound()).unwrap());
+            prop_assert!(moved().sum::<u128>() <= spec.absolute_sensitivity(measure.bound()).unwrap());
+        }
+    }
+
+    /// No value gives an integer past the bound.
+    #[test]
+    fn a_lattice_keeps_its_bound(a in -1e9..1e9f64, width in 1e-6..1e9f64, centred: bool, value: f64, whole: i64) {
+        let lattice = Lattice::new(&DataType::Float64, a, a + width, centred).unwrap();
+        let (mut steps, edges) = (Vec::new(), [value, a, a + width, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 5e-324]);
+        let values: ArrayRef = Arc::new(Float64Array::from(edges.to_vec()));
+        lattice.steps(&values, &mut steps).unwrap();
+        prop_assert!(steps.iter().all(|step| u128::from(step.unsigned_abs()) <= lattice.bound()));
+        let lattice = Lattice::new(&DataType::Int64, a.floor(), (a + width).ceil(), centred).unwrap();
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![whole, i64::MIN, i64::MAX, 0]));
+        lattice.steps(&values, &mut steps).unwrap();
+        prop_assert!(steps.iter().all(|step| u128::from(step.unsigned_abs()) <= lattice.bound()));
+    }
+}
+
+/// Draws a release whose cells have these unit counts, and says which cells are shown.
+fn shown(spec: &Arc<ReleaseSpec>, noise: &NoisePlan, units: &[i64], rng: &mut StdRng) -> Vec<i64> {
+    let sums = GroupSums {
+        keys: vec![Arc::new((0..units.len() as i64).map(Some).collect::<Int64Array>())],
+        units: units.to_vec(),
+        measures: Vec::new(),
+    };
+    let batch = draw(spec, noise, sums, rng).unwrap();
+    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+/// The generator is seeded, so that this test cannot fail by chance; the margin is six standard errors.
+#[test]
+fn a_group_is_released_as_often_as_the_formula_says_and_never_below_k() {
+    const K: u64 = 20;
+    const DRAWS: usize = 20_000;
+    let spec = keyed(1, 1, None, K, Vec::new());
+    let noise = NoisePlan::new(&spec, price(1e-3)).unwrap();
+    let selection = noise.selection().unwrap();
+    let Some(law) = noise.units() else { panic!("units are counted") };
+    assert!(law.tail(selection.tau) <= 1e-3, "at n = k a group is shown with probability at most delta");
+    let units: Vec<i64> = (0..=2 * K as i64).collect();
+    let mut rng = StdRng::seed_from_u64(2013);
+    let mut times = vec![0usize; units.len()];
+    for _ in 0..DRAWS {
+        for group in shown(&spec, &noise, &units, &mut rng) {
+            times[group as usize] += 1;
+        }
+    }
+    for (units, times) in units.iter().zip(times) {
+        if *units < K as i64 {
+            assert_eq!(times, 0, "{units} units are below the minimum");
+            continue;
+        }
+        // P[n + Z ≥ k + τ]; the law is symmetric about 0.
+        let short = i64::try_from(K + selection.tau).unwrap() - units;
+        let expected = if short > 0 { law.tail(short as u64) } else { 1.0 - law.tail((1 - short) as u64) };
+        let error = 6.0 * (expected * (1.0 - expected) / DRAWS as f64).sqrt() + 1e-3;
+        let rate = times as f64 / DRAWS as f64;
+        assert!((rate - expected).abs() <= error, "{units} units: {rate} against {expected}");
+    }
+}
+
+#[test]
+fn an_average_between_290_and_310_is_centred() {
+    // 400 units, one row each, all about 300: what is left of the noise of a centred sum, and of one that is not.
+    let rows: Vec<Row> = (0..400).map(|unit| (unit, 0, Some(299.0 + (unit % 3) as f64))).collect();
+    let measures = |centred| {
+        vec![sum_of(290.0, 310.0, centred), Measure { kind: MeasureKind::Values { argument: 0 }, filter: None }]
+    };
+    let half_width = |centred: bool| -> f64 {
+        let mut spec = keyed(1, 1, None, 1, measures(centred)).as_ref().clone();
+        let (sum, count) = (0, 1);
+        spec.outputs = vec![(Arc::new(Field::new("a", DataType::Float64, true)), Output::Average { sum, count })];
+        spec.groups = Groups::Public { keys: vec![vec![ScalarValue::Int64(Some(0))]], cells: 1 };
+        let spec = Arc::new(spec);
+        let noise = NoisePlan::new(
+            &spec,
+            Price { loss: Loss::Zcdp(Rho::floor_from(1.0).unwrap()), delta_selection: Delta::ZERO },
+        )
+        .unwrap();
+        let batch = draw(&spec, &noise, exact(&spec, &rows, 100), &mut StdRng::seed_from_u64(3)).unwrap();
+        let average = batch.column(1).as_primitive::<Float64Type>().value(0);
+        assert!((average - 300.0).abs() < 10.0, "{average}");
+        batch.column(2).as_primitive::<Float64Type>().value(0)
+    };
+    let ratio = half_width(false) / half_width(true);
+    assert!((38.0..48.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn public_groups_are_all_there_and_a_release_without_keys_has_one_row() {
+    let mut spec = keyed(2, 1, None, 1_000, vec![rows_measure()]).as_ref().clone();
+    spec.outputs = vec![(Arc::new(Field::new("n", DataType::Int64, true)), Output::Count { measure: 0 })];
+    let keys = [5, 1, 3].map(|key| ScalarValue::Int64(Some(key))).to_vec();
+    spec.groups = Groups::Public { keys: vec![keys], cells: 3 };
+    let spec = Arc::new(spec);
+    let noise = NoisePlan::new(&spec, price(1e-9)).unwrap();
+    let merge = Merge::new(Arc::clone(&spec)).unwrap();
+    let batch = draw(&spec, &noise, merge.finish().unwrap(), &mut StdRng::seed_from_u64(4)).unwrap();
+    assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[5, 1, 3]);
+    assert_eq!(batch.column(1).null_count(), 3, "no key has a thousand units");
+
+    let spec = Arc::new(ReleaseSpec {
+        keys: Vec::new(),
+        groups: Groups::Public { keys: Vec::new(), cells: 1 },
+        min_group_size: 1,
+        ..spec.as_ref().clone()
+    });
+    let noise = NoisePlan::new(&spec, price(0.0)).unwrap();
+    let sums = Merge::new(Arc::clone(&spec)).unwrap().finish().unwrap();
+    assert_eq!(draw(&spec, &noise, sums, &mut StdRng::seed_from_u64(5)).unwrap().num_rows(), 1);
 }

@@ -26,7 +26,8 @@ pub struct PlanError(String);
 
 impl From<DataFusionError> for PlanError {
     fn from(error: DataFusionError) -> Self {
-        Self(error.strip_backtrace().lines().next().unwrap_or_default().to_owned())
+        // The contexts around it name the engine's own steps; the root names what is wrong with the SQL.
+        Self(error.find_root().strip_backtrace().lines().next().unwrap_or_default().to_owned())
     }
 }
 
