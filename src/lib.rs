@@ -24,8 +24,8 @@
 //! * What is not known is refused: a plan node, an expression, a function, a key of a policy, a role.
 //! * Privacy loss is held and compared in integers, and rounded towards more loss.
 //! * An error says what to do next, and holds no data value.
-//! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, and `interface` does
-//!   not know any of them.
+//! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, and `interface` knows
+//!   the gateway, and policies as files.
 
 #![cfg_attr(
     test,

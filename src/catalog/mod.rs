@@ -27,6 +27,9 @@ use crate::policy::{self, Collection, DatasetName, DatasetPolicy, PolicyErrors, 
 pub use source::{Snapshot, Source, SourceError};
 pub use table::{DatasetTable, Protection};
 
+/// The one catalog in which SQL resolves names; a query does not need to say it.
+pub const SQL_CATALOG: &str = "tollgate";
+
 /// The column that a collection adds to its members' columns: whose row it is.
 pub const OWNER_COLUMN: &str = "owner";
 

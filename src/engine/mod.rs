@@ -21,8 +21,8 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use thiserror::Error;
 
+use crate::catalog::SQL_CATALOG;
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
-use crate::sql::CATALOG;
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
 #[derive(Debug, Error)]
@@ -98,7 +98,7 @@ impl Engine {
     /// When the spill folder cannot be used.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let mut session = SessionConfig::new()
-            .with_default_catalog_and_schema(CATALOG, "public")
+            .with_default_catalog_and_schema(SQL_CATALOG, "public")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(false)
             // A footer's figures are its owner's word, and exact: nothing is answered from them.

@@ -28,9 +28,10 @@ use tokio::sync::Semaphore;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig};
-use crate::ledger::{self, Role, Store};
+use crate::ledger::{self, Store};
 use crate::sql::Limits;
 
+pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, NewToken};
 pub use answer::{
     Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, GroupFacts, PrivacyFacts,

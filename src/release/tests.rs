@@ -7,6 +7,10 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::collect;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::{col, lit};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -14,6 +18,7 @@ use rand::seq::SliceRandom;
 
 use super::*;
 use crate::accounting::{Delta, Loss, Rho};
+use crate::engine::{Engine, EngineConfig};
 use crate::mechanism::Noise;
 
 fn spec(groups: u64, rows: u64, total_rows: Option<u64>, k: u64) -> ReleaseSpec {
@@ -284,4 +289,39 @@ fn public_groups_are_all_there_and_a_release_without_keys_has_one_row() {
     let noise = NoisePlan::new(&spec, price(0.0)).unwrap();
     let sums = Merge::new(Arc::clone(&spec)).unwrap().finish().unwrap();
     assert_eq!(draw(&spec, &noise, sums, &mut StdRng::seed_from_u64(5)).unwrap().num_rows(), 1);
+}
+
+/// An expression that fails on a row must not show in the status: the answer is drawn from nothing instead.
+#[tokio::test]
+async fn a_row_that_fails_does_not_show_in_the_status() {
+    let spec = keyed(8, 1, None, 1, vec![rows_measure()]);
+    let run = |divisor: i64| {
+        let spec = Arc::clone(&spec);
+        async move {
+            let engine = Engine::new(&EngineConfig::default()).unwrap();
+            let row = vec![lit(1i64), lit(divisor)];
+            let input = LogicalPlanBuilder::values(vec![row])
+                .unwrap()
+                .project([
+                    col("column1").alias("unit"),
+                    (lit(10i64) / col("column2")).alias("key0"),
+                    lit(1.0).alias("argument0"),
+                ])
+                .unwrap()
+                .build()
+                .unwrap();
+            let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(ReleasePlanner::default())]);
+            let alone = planner.create_physical_plan(&input, engine.state()).await.unwrap();
+            let alone = collect(alone, engine.state().task_ctx()).await.is_ok();
+            let noise = Arc::new(NoisePlan::new(&spec, price(1e-9)).unwrap());
+            let node = ReleaseNode::new(input, spec, noise, [1; 16]).unwrap();
+            let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+            let plan = planner.create_physical_plan(&plan, engine.state()).await.unwrap();
+            let released = collect(plan, engine.state().task_ctx()).await.map(|batches| batches[0].num_rows());
+            (alone, released.ok())
+        }
+    };
+    // One unit is below the threshold: no row in either case.
+    assert_eq!(run(5).await, (true, Some(0)));
+    assert_eq!(run(0).await, (false, Some(0)));
 }

@@ -12,4 +12,4 @@ mod plan;
 mod tests;
 
 pub use parse::{Limits, ParseError, Parsed, parse};
-pub use plan::{CATALOG, PlanError, Planned, plan};
+pub use plan::{PlanError, Planned, plan};

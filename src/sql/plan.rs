@@ -12,12 +12,9 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use thiserror::Error;
 
-use crate::catalog::Tables;
+use crate::catalog::{SQL_CATALOG, Tables};
 
 use super::Parsed;
-
-/// The one catalog in which names are resolved; SQL does not need to say it.
-pub const CATALOG: &str = "tollgate";
 
 /// Why a SELECT has no plan: an unknown name, types that do not fit. Depends on the text and on schemas alone.
 #[derive(Debug, Error)]
@@ -68,6 +65,6 @@ fn catalog(tables: &Tables) -> Result<Arc<dyn CatalogProviderList>, DataFusionEr
         schema.register_table(name.name().to_owned(), Arc::clone(provider))?;
     }
     let list = MemoryCatalogProviderList::new();
-    list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    list.register_catalog(SQL_CATALOG.to_owned(), Arc::new(catalog));
     Ok(Arc::new(list))
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::failure::{Failure, output, say};
 use super::storage::ConfigFile;
-use crate::ledger::Role;
+use crate::gateway::Role;
 
 /// The tokens in the storage that the configuration names.
 #[derive(Debug, Subcommand)]

@@ -23,10 +23,10 @@ use super::logging::{self, LogFormat};
 use super::{block_on, query, serve};
 use crate::config::Config;
 use crate::demo::{self, DemoQuery, Manifest, PolicyState, QUERIES, Rows};
+use crate::gateway::Role;
 use crate::gateway::administration::Administration;
 use crate::gateway::{Gateway, Question};
 use crate::interface::http::{self, Limits};
-use crate::ledger::Role;
 
 /// The seed of the demo's data, where no other is asked for.
 const SEED: u64 = 2013;
