@@ -1,6 +1,6 @@
 //! What a caller asks, before anything is believed of it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::analysis::BoundsRequest;
@@ -12,7 +12,7 @@ pub struct Question {
     /// One SELECT statement.
     pub sql: String,
     /// The price of the whole query; the policy's `default_query` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "written_number")]
     pub epsilon: Option<f64>,
     /// Smaller contribution bounds than the policies', for this query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,4 +29,26 @@ pub struct Question {
     /// A retry under the same key is never charged twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+}
+
+/// A number that is there. JSON has no NaN and no infinity, and many writers send `null` for them: read as absent, that
+/// would spend the default price on a mistake.
+fn written_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Question;
+
+    #[test]
+    fn a_price_that_is_no_number_is_not_the_default_price() {
+        let read = |text: &str| serde_json::from_str::<Question>(text);
+        assert_eq!(read(r#"{"sql": "SELECT 1"}"#).unwrap().epsilon, None);
+        assert_eq!(read(r#"{"sql": "SELECT 1", "epsilon": 0.5}"#).unwrap().epsilon, Some(0.5));
+        assert!(read(r#"{"sql": "SELECT 1", "epsilon": null}"#).is_err());
+        // What the command line sends for `--epsilon nan`.
+        let sent = serde_json::to_string(&Question { epsilon: Some(f64::NAN), ..Question::default() }).unwrap();
+        assert!(read(&sent).is_err(), "{sent}");
+    }
 }

@@ -7,7 +7,7 @@ use super::source::key_path;
 use super::types;
 
 /// Names of unit columns that say whom they identify, the likeliest first, with the unit domain of each.
-const UNIT_NAMES: [(&str, &str); 24] = [
+const UNIT_NAMES: [(&str, &str); 25] = [
     ("user_id", "user"),
     ("customer_id", "customer"),
     ("person_id", "person"),
@@ -17,6 +17,7 @@ const UNIT_NAMES: [(&str, &str); 24] = [
     ("passenger_id", "passenger"),
     ("subscriber_id", "subscriber"),
     ("employee_id", "employee"),
+    ("citizen_id", "citizen"),
     ("client_id", "client"),
     ("buyer_id", "customer"),
     ("borrower_id", "borrower"),

@@ -10,7 +10,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, internal_err};
 
 /// A float's range is cut into about this many steps: 2^24.
 const FLOAT_STEPS_LOG2: i32 = 24;
@@ -150,7 +150,7 @@ impl Lattice {
                 let values = values.as_primitive::<Decimal128Type>();
                 out.extend(values.values().iter().map(|value| halved(((*value).clamp(lo, hi) - centre) as i64, shift)));
             }
-            (_, other) => return exec_err!("a lattice was made for another type than {other}"),
+            (_, other) => return internal_err!("a lattice was made for another type than {other}"),
         }
         Ok(())
     }

@@ -325,3 +325,30 @@ async fn a_row_that_fails_does_not_show_in_the_status() {
     assert_eq!(run(5).await, (true, Some(0)));
     assert_eq!(run(0).await, (false, Some(0)));
 }
+
+/// Two zeros, or two NaNs, that group together would leave the group's bytes, and so other units' choice of groups, to
+/// the row that came first.
+#[test]
+fn float_keys_have_one_zero_and_one_nan() {
+    let mut spec = keyed(1, 1, None, 1, vec![rows_measure()]).as_ref().clone();
+    spec.keys = vec![Arc::new(Field::new("g", DataType::Float64, true))];
+    let spec = Arc::new(spec);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("unit", DataType::Int64, true),
+        Field::new("key0", DataType::Float64, true),
+        Field::new("argument0", DataType::Float64, true),
+    ]));
+    let other_nan = f64::from_bits(f64::NAN.to_bits() ^ 1);
+    let mut contributions = Contributions::new(Arc::clone(&spec), [7; 16], &schema).unwrap();
+    let keys = [-0.0, 0.0, f64::NAN, other_nan];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
+        Arc::new(Float64Array::from(keys.to_vec())),
+        Arc::new(Float64Array::from(vec![None::<f64>; 4])),
+    ];
+    contributions.add(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
+    let sums = contributions.finish().unwrap();
+    let bits: Vec<u64> = sums.keys[0].as_primitive::<Float64Type>().values().iter().map(|key| key.to_bits()).collect();
+    assert_eq!(bits, [0.0f64.to_bits(), f64::NAN.to_bits()]);
+    assert_eq!(sums.units, [2, 2]);
+}

@@ -64,3 +64,19 @@ fn what_would_overflow_the_stack_is_refused_before_it_is_parsed() {
     let list: Vec<String> = (0..8_000).map(|at| at.to_string()).collect();
     assert!(parse(&format!("SELECT 1 WHERE a IN ({})", list.join(",")), Limits::default()).is_ok());
 }
+
+#[test]
+fn what_would_be_copied_or_doubled_without_end_is_refused() {
+    // The engine copies a CTE into each place that names it: each of these would double the plan.
+    let chain = |levels: usize| {
+        let ctes: Vec<String> = (1..=levels)
+            .map(|at| format!("t{at} AS (SELECT x FROM t{} UNION ALL SELECT x FROM t{})", at - 1, at - 1))
+            .collect();
+        format!("WITH t0 AS (SELECT 1 x), {} SELECT x FROM t{levels}", ctes.join(", "))
+    };
+    assert!(parse(&chain(5), Limits::default()).is_ok());
+    assert_eq!(refused(&chain(12)), ParseError::CteCopies { max: 6 });
+    let joined = |times: usize| format!("SELECT {}", vec!["'a'"; times + 1].join(" || "));
+    assert!(parse(&joined(8), Limits::default()).is_ok());
+    assert_eq!(refused(&joined(9)), ParseError::Concatenations { max: 8 });
+}

@@ -56,6 +56,10 @@ fn half_width(answer: &AnswerView, column: usize) -> Option<f64> {
     answer.accuracy.get(column)?.as_ref()?.half_width_95
 }
 
+fn by_row(answer: &AnswerView, column: usize) -> bool {
+    answer.accuracy.get(column).and_then(Option::as_ref).is_some_and(|accuracy| accuracy.per_row)
+}
+
 fn answer_rows(answer: &AnswerView, rows: &[Vec<Value>]) -> String {
     let names: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();
     let headers: Vec<String> = (0..names.len())
@@ -63,6 +67,10 @@ fn answer_rows(answer: &AnswerView, rows: &[Vec<Value>]) -> String {
             // Where the errors have columns of their own, saying them twice would only widen the table.
             Some(width) if !names.contains(&format!("{}_half_width_95", names[column]).as_str()) => {
                 format!("{}\n± {} (95 %)", printable(names[column]), figure(width))
+            }
+            // A ratio's error is not one number; a figure without any would look exact.
+            None if by_row(answer, column) && !names.contains(&format!("{}_half_width_95", names[column]).as_str()) => {
+                format!("{}\n± by row", printable(names[column]))
             }
             _ => printable(names[column]).into_owned(),
         })

@@ -124,13 +124,13 @@ fn answer(with_rows: bool) -> AnswerView {
 fn an_answer_is_a_table_with_its_error_at_the_head() {
     let text = table::answer(&answer(true));
     let expected = "\
-┌────────┬───────────────┬────────┐
-│ origin ┆             n ┆      x │
-│        ┆ ± 19.6 (95 %) ┆        │
-╞════════╪═══════════════╪════════╡
-│ EWR    ┆         20315 ┆ 1.2346 │
-│ NULL   ┆            -3 ┆   NULL │
-└────────┴───────────────┴────────┘
+┌────────┬───────────────┬──────────┐
+│ origin ┆             n ┆        x │
+│        ┆ ± 19.6 (95 %) ┆ ± by row │
+╞════════╪═══════════════╪══════════╡
+│ EWR    ┆         20315 ┆   1.2346 │
+│ NULL   ┆            -3 ┆     NULL │
+└────────┴───────────────┴──────────┘
 ";
     assert_eq!(text, expected);
 }
