@@ -66,6 +66,7 @@ pub struct Analysed {
     releases: Vec<AnalysedRelease>,
     post: LogicalPlan,
     origins: Vec<Option<Origin>>,
+    fan_outs: Vec<LogicalPlan>,
     datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
 }
 
@@ -86,6 +87,13 @@ impl Analysed {
     #[must_use]
     pub fn origins(&self) -> &[Option<Origin>] {
         &self.origins
+    }
+
+    /// For each join of private rows to a public table, a plan over public rows that says how many of them one private
+    /// row may meet.
+    #[must_use]
+    pub fn fan_outs(&self) -> &[LogicalPlan] {
+        &self.fan_outs
     }
 
     /// Every private dataset that the query reads.
@@ -109,6 +117,7 @@ pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal
         datasets: BTreeMap::new(),
         versions: BTreeMap::new(),
         columns: BTreeSet::new(),
+        fan_outs: Vec::new(),
     };
     let (post, relation) = analysis.walk(planned.plan())?;
     let (post, origins) = analysis.finish(post, relation, planned.plan().schema())?;
@@ -118,7 +127,13 @@ pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal
             "name a column of a private dataset",
         ));
     }
-    Ok(Analysed { releases: analysis.releases, post, origins, datasets: analysis.datasets })
+    Ok(Analysed {
+        releases: analysis.releases,
+        post,
+        origins,
+        fan_outs: analysis.fan_outs,
+        datasets: analysis.datasets,
+    })
 }
 
 struct Analysis<'a> {
@@ -131,6 +146,7 @@ struct Analysis<'a> {
     versions: BTreeMap<DatasetName, String>,
     /// Every column of a private dataset that the query reads.
     columns: BTreeSet<String>,
+    fan_outs: Vec<LogicalPlan>,
 }
 
 impl Analysis<'_> {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Expr, Filter, Join, LogicalPlan, Operator, Projection, SubqueryAlias, TableScan, Union,
+    Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SubqueryAlias, TableScan, Union, col,
+    lit,
 };
 
 use crate::catalog::{DatasetTable, Protection};
@@ -255,6 +257,8 @@ impl Analysis<'_> {
         } else {
             (total_public(&left)?, right)
         };
+        let public = if private.unit < left.schema().fields().len() { &right } else { &left };
+        self.fan_outs.push(fan_out(public, join)?);
         let schema: DFSchemaRef =
             Arc::new(datafusion::logical_expr::build_join_schema(left.schema(), right.schema(), &join.join_type)?);
         let scope = Scope { schema: &schema, columns: &private.columns };
@@ -359,6 +363,44 @@ impl Analysis<'_> {
         let (plan, relation) = self.with_errors(plan, inputs.into_iter().map(|(plan, _)| plan).collect(), relation)?;
         Ok((plan, relation))
     }
+}
+
+/// How many rows of the public side one private row may meet: the most that share the columns that are compared. A plan
+/// over public rows alone, to be run before anything is charged.
+fn fan_out(public: &LogicalPlan, join: &Join) -> Result<LogicalPlan, Refusal> {
+    let schema = public.schema();
+    let is_public = |expr: &Expr| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    };
+    let mut keys: Vec<Expr> = Vec::new();
+    // Compared with the other side as it stands, a cast included, since a cast may make several values one. Two columns of
+    // this side that are compared with each other say nothing of how many rows the other side meets.
+    let is_other = |expr: &Expr| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_err())
+    };
+    let mut compared = |left: &Expr, right: &Expr| {
+        if is_public(left) && is_other(right) {
+            keys.push(left.clone());
+        } else if is_other(left) && is_public(right) {
+            keys.push(right.clone());
+        }
+    };
+    for (left, right) in &join.on {
+        compared(left, right);
+    }
+    for part in join.filter.as_ref().map(split_conjunction).unwrap_or_default() {
+        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part {
+            compared(left, right);
+        }
+    }
+    let keys: Vec<Expr> = keys.into_iter().enumerate().map(|(at, key)| key.alias(format!("key{at}"))).collect();
+    let rows = count(lit(1i64)).alias("rows");
+    Ok(LogicalPlanBuilder::from(public.clone())
+        .aggregate(keys, [rows])?
+        .aggregate(Vec::<Expr>::new(), [max(col("rows"))])?
+        .build()?)
 }
 
 /// Whether an equality of the two sides' columns bounds how many public rows a private row meets. Before the optimizer

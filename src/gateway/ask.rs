@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -68,6 +69,7 @@ impl Gateway {
             let privacy = facts.privacy(false, lines);
             return self.finish(&facts, query_id, privacy, None, consumer, now).await;
         }
+        self.check_fan_out(&analysed).await?;
         let (batch, noise, charged) =
             self.released(question, query_id, &priced, &priced_release, release, consumer, now).await?;
         let facts = Facts { analysed: &analysed, release, noise: &noise, priced: &priced };
@@ -161,6 +163,29 @@ impl Gateway {
             }
         };
         Ok((decode(&held.payload)?, noise, charged))
+    }
+
+    /// Refuses a join in which one private row would meet many public ones, before anything is charged: the work, and
+    /// whether it is done in time, would tell whether the private row is there (DESIGN 4.4).
+    async fn check_fan_out(&self, analysed: &Analysed) -> Result<(), GatewayError> {
+        let mut product = 1i64;
+        for plan in analysed.fan_outs() {
+            let rows = self.in_time(self.engine.run_post(plan, Vec::new())).await?;
+            let most = rows
+                .first()
+                .filter(|batch| batch.num_rows() == 1)
+                .and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>())
+                .map_or(0, |most| if most.is_null(0) { 0 } else { most.value(0) });
+            product = product.saturating_mul(most.max(1));
+        }
+        if product <= MAX_FAN_OUT {
+            return Ok(());
+        }
+        Err(GatewayError::new(
+            Code::QueryNotPrivate,
+            format!("one private row would be joined to {product} public rows, and at most {MAX_FAN_OUT} are answered"),
+        )
+        .with_hint("join on a column that identifies a row of the public table"))
     }
 
     /// Waits a while for room to run.
@@ -306,6 +331,9 @@ impl Facts<'_> {
         })
     }
 }
+
+/// How many public rows one private row may be joined to, over all joins of a query.
+const MAX_FAN_OUT: i64 = 64;
 
 /// The key of the hash by which a unit's groups are chosen: fixed by the release, so that drawing it again (another
 /// price, a restart) keeps the same groups.

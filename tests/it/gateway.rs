@@ -606,3 +606,24 @@ fn what_was_answered_over_http_is_charged_whatever_kills_the_server() {
     let answered = answered.into_inner();
     assert!(answered > 50, "{answered} answers tell little");
 }
+
+/// The work of a join must not tell whether a private row is there: it is bounded before anything is charged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_row_meets_few_public_rows() {
+    let opened = Opened::over_airlines().await;
+    let from = "SELECT count(*) FROM united.flights f JOIN public.airports a ON f.dest = a.faa";
+    let refused = opened.ask(&format!("{from} JOIN public.airports b ON a.tzone = b.tzone"), 0.2).await.unwrap_err();
+    assert_eq!(refused.code, Code::QueryNotPrivate, "{refused:?}");
+    let constant = "SELECT count(*) FROM (SELECT month * 0 AS z FROM united.flights) f \
+                    JOIN (SELECT tz * 0 AS z FROM public.airports) a ON f.z = a.z";
+    let unique = format!("{constant} AND a.faa = a.faa").replace("tz * 0 AS z", "tz * 0 AS z, faa");
+    let merged = "SELECT count(*) FROM (SELECT CAST(month AS BIGINT) AS z FROM united.flights) f \
+                  JOIN public.airports a ON f.z = CAST(a.lat AS BIGINT)";
+    let mixed = format!("{constant} AND a.faa = coalesce(a.faa, 'x')").replace("tz * 0 AS z", "tz * 0 AS z, faa");
+    for sql in [constant, &unique, &mixed, merged] {
+        assert_eq!(opened.ask(sql, 0.2).await.unwrap_err().code, Code::QueryNotPrivate, "{sql}");
+    }
+    assert_eq!(opened.charges().await, 0);
+    opened.ask(from, 0.2).await.unwrap();
+    assert_eq!(opened.charges().await, 1);
+}
