@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::{DFSchema, JoinType, ScalarValue};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, build_join_schema};
 
 use crate::catalog::DatasetTable;
 use crate::policy::DatasetName;
-use crate::release::{Groups, ReleaseSpec};
+use crate::release::{CapNode, Groups, ReleaseSpec, ReleasedNode};
 
+use super::AnalysedRelease;
+use super::known::{Known, digest, known_of, releases_of};
 use super::refusal::{Refusal, RefusalKind};
 
 /// The canonical text of a release.
@@ -22,12 +24,24 @@ pub(super) fn release(
     input: &LogicalPlan,
     spec: &ReleaseSpec,
     versions: &BTreeMap<DatasetName, String>,
+    known: &[Known],
+    releases: &[AnalysedRelease],
 ) -> Result<String, Refusal> {
-    let mut text = String::from("tollgate-release-1\n");
+    let mut text = String::from("tollgate-release-2\n");
+    // What it reads of values drawn earlier: the plan over them, and which releases they are of.
+    for index in known_of(input) {
+        let plan = &known.get(index).ok_or_else(unexpected)?.plan;
+        let _ = writeln!(text, "known {index} {}", digest(plan).to_hex());
+        for release in releases_of(plan) {
+            let release = &releases.get(release).ok_or_else(unexpected)?.canonical;
+            let _ = writeln!(text, "of {}", blake3::hash(release.as_bytes()).to_hex());
+        }
+    }
     for (name, version) in versions {
         let _ = writeln!(text, "table {name} {version}");
     }
     let _ = writeln!(text, "domain {:?} k {} bounds {:?}", spec.unit_domain, spec.min_group_size, spec.bounds);
+    let _ = writeln!(text, "sets {:?}", spec.sets);
     let _ = writeln!(text, "measures {:?}", spec.measures);
     for (field, output) in &spec.outputs {
         let _ = writeln!(text, "output {} {output:?}", field.data_type());
@@ -74,16 +88,18 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
             plan(&projection.input, text)?;
         }
         LogicalPlan::Join(join) => {
-            let _ = write!(text, "join {:?} {:?}", join.join_type, join.null_equality);
+            let _ = write!(text, "join {:?} {:?} {}", join.join_type, join.null_equality, join.null_aware);
+            // Conditions see both sides, also where the result has the columns of one.
+            let schema = build_join_schema(join.left.schema(), join.right.schema(), &JoinType::Inner)?;
             for (left, right) in &join.on {
                 text.push_str(" on ");
-                write_expr(left, &join.schema, text)?;
+                write_expr(left, &schema, text)?;
                 text.push_str(" = ");
-                write_expr(right, &join.schema, text)?;
+                write_expr(right, &schema, text)?;
             }
             if let Some(filter) = &join.filter {
                 text.push_str(" where ");
-                write_expr(filter, &join.schema, text)?;
+                write_expr(filter, &schema, text)?;
             }
             plan(&join.left, text)?;
             plan(&join.right, text)?;
@@ -93,6 +109,47 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
             for input in &union.inputs {
                 plan(input, text)?;
             }
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            text.push_str("aggregate");
+            for expr in &aggregate.group_expr {
+                text.push(' ');
+                write_expr(expr, aggregate.input.schema(), text)?;
+            }
+            text.push_str(" of");
+            for expr in &aggregate.aggr_expr {
+                text.push(' ');
+                write_expr(expr, aggregate.input.schema(), text)?;
+            }
+            plan(&aggregate.input, text)?;
+        }
+        LogicalPlan::Window(window) => {
+            text.push_str("window");
+            for expr in &window.window_expr {
+                text.push(' ');
+                write_expr(expr, window.input.schema(), text)?;
+            }
+            plan(&window.input, text)?;
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            text.push_str("distinct");
+            plan(input, text)?;
+        }
+        LogicalPlan::Values(values) => {
+            let _ = write!(text, "values {}", digest(&LogicalPlan::Values(values.clone())).to_hex());
+        }
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<CapNode>() => {
+            let cap = extension.node.as_any().downcast_ref::<CapNode>().ok_or_else(unexpected)?;
+            let _ = write!(text, "cap {}", cap.most());
+            for key in cap.keys() {
+                text.push(' ');
+                write_expr(key, cap.input().schema(), text)?;
+            }
+            plan(cap.input(), text)?;
+        }
+        LogicalPlan::Extension(extension) => {
+            let leaf = extension.node.as_any().downcast_ref::<ReleasedNode>().ok_or_else(unexpected)?.leaf();
+            let _ = write!(text, "{leaf:?}");
         }
         // The analysis lets nothing else through below a release.
         _ => return Err(unexpected()),

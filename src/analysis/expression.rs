@@ -3,6 +3,8 @@
 //! A row on which an expression failed would show in the answer's status, so whatever could fail gives NULL instead
 //! (DESIGN 4.4). What is not known here is refused by name.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
@@ -12,8 +14,9 @@ use crate::policy::Use;
 
 use super::functions;
 use super::interval::Interval;
+use super::known::is_scalar_value;
 use super::refusal::Refusal;
-use super::relation::Facts;
+use super::relation::{Facts, Keys};
 
 /// The longest pattern of LIKE.
 const MAX_PATTERN_BYTES: usize = 128;
@@ -25,6 +28,8 @@ pub struct Scope<'a> {
     pub schema: &'a DFSchema,
     /// By column of that schema.
     pub columns: &'a [Facts],
+    /// Expressions that conditions have narrowed to a list of values.
+    pub narrowed: &'a [(Expr, Arc<[ScalarValue]>)],
 }
 
 /// An expression that cannot fail on any row, with what is known of its values.
@@ -42,6 +47,14 @@ impl Scope<'_> {
     /// # Errors
     /// When a kind of expression or a function is not allowed below a release.
     pub fn total(&self, expr: &Expr) -> Result<Total, Refusal> {
+        let mut total = self.rewritten(expr)?;
+        if let Some((_, values)) = self.narrowed.iter().find(|(known, _)| *known == total.expr) {
+            total.facts.keys = Some(Keys::Listed(Arc::clone(values)));
+        }
+        Ok(total)
+    }
+
+    fn rewritten(&self, expr: &Expr) -> Result<Total, Refusal> {
         match expr {
             Expr::Alias(alias) => {
                 let inner = self.total(&alias.expr)?;
@@ -54,8 +67,8 @@ impl Scope<'_> {
             }
             Expr::Literal(value, _) => {
                 // A literal's own metadata could be anything; only the value counts.
-                let facts =
-                    Facts { interval: point(value), keys: Some(vec![value.clone()].into()), ..Facts::default() };
+                let keys = Some(Keys::Listed(vec![value.clone()].into()));
+                let facts = Facts { interval: point(value), keys, per_unit: true, ..Facts::default() };
                 Ok(Total { expr: Expr::Literal(value.clone(), None), facts })
             }
             Expr::BinaryExpr(binary) => self.binary(binary),
@@ -77,13 +90,19 @@ impl Scope<'_> {
                 self.cast(inner, field.data_type())
             }
             Expr::ScalarFunction(call) => self.call(call),
+            // The value of a subquery that is drawn before this expression runs.
+            Expr::Placeholder(value) if is_scalar_value(value) => {
+                let number = expr.get_type(self.schema)?.is_numeric();
+                let facts = Facts { per_unit: true, ..Facts::default() };
+                Ok(Total { expr: expr.clone(), facts: facts.with_interval(number.then_some(Interval::UNBOUNDED)) })
+            }
             Expr::Exists(_)
             | Expr::InSubquery(_)
             | Expr::SetComparison(_)
             | Expr::ScalarSubquery(_)
             | Expr::OuterReferenceColumn(..) => Err(Refusal::not_private(
-                "a subquery inside a condition or an expression over private rows is not answered",
-                "join the public table instead, or list the values: `x IN (1, 2, 3)`",
+                format!("the subquery in `{expr}` cannot be turned into a join over private rows"),
+                "join instead: on the unit for private tables, on an equality for public ones",
             )),
             Expr::SimilarTo(_) => Err(unknown("SIMILAR TO", "use LIKE with a literal pattern")),
             Expr::AggregateFunction(_) => Err(unknown("an aggregate here", "aggregate once, at the top of the query")),
@@ -123,7 +142,7 @@ impl Scope<'_> {
         if expr.nullable(self.schema)? {
             keys.push(ScalarValue::Boolean(None));
         }
-        Ok(Total { expr, facts: Facts { keys: Some(keys.into()), ..Facts::computed_from(parts) } })
+        Ok(Total { expr, facts: Facts { keys: Some(Keys::Listed(keys.into())), ..Facts::computed_from(parts) } })
     }
 
     fn binary(&self, binary: &BinaryExpr) -> Result<Total, Refusal> {
@@ -277,12 +296,12 @@ impl Scope<'_> {
         let numbers: Option<Vec<Interval>> = values
             .iter()
             // A branch that is the literal NULL adds no number.
-            .filter(|facts| !facts.keys.as_deref().is_some_and(|keys| keys.iter().all(ScalarValue::is_null)))
+            .filter(|facts| !facts.listed().is_some_and(|keys| keys.iter().all(ScalarValue::is_null)))
             .map(|facts| facts.interval)
             .collect();
         let interval = numbers.and_then(|numbers| numbers.into_iter().reduce(Interval::hull));
         let mut facts = Facts::computed_from(&parts).with_interval(interval);
-        facts.keys = literal_branches(&values, otherwise.is_none());
+        facts.keys = literal_branches(&values, otherwise.is_none()).map(Keys::Listed);
         Ok(Total { expr: Expr::Case(Case { expr: base, when_then_expr: branches, else_expr: otherwise }), facts })
     }
 
@@ -310,9 +329,14 @@ impl Scope<'_> {
         let mut facts = Facts::computed_from([&total.facts]).with_interval(interval);
         // A key stays the same key under a cast that loses nothing.
         if is_lossless(&from, to) {
-            facts.keys = total.facts.keys.as_deref().and_then(|keys| {
-                keys.iter().map(|key| key.cast_to(to).ok()).collect::<Option<Vec<_>>>().map(Into::into)
-            });
+            facts.keys = match &total.facts.keys {
+                Some(Keys::Listed(keys)) => keys
+                    .iter()
+                    .map(|key| key.cast_to(to).ok())
+                    .collect::<Option<Vec<_>>>()
+                    .map(|keys| Keys::Listed(keys.into())),
+                table => table.clone(),
+            };
         }
         let expr = if is_lossless(&from, to) {
             Expr::Cast(Cast::new(Box::new(total.expr), to.clone()))
@@ -343,8 +367,38 @@ impl Scope<'_> {
         let expr = Expr::ScalarFunction(ScalarFunction { func: call.func.clone(), args: exprs });
         let interval = functions::interval(name, &call.args, &intervals)
             .or(expr.get_type(self.schema)?.is_numeric().then_some(Interval::UNBOUNDED));
-        let facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
+        let mut facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
+        facts.keys = self.calendar_keys(name, &call.args, &expr)?;
         Ok(Total { expr, facts })
+    }
+
+    /// The values of a part of a date that has a range by the calendar, as in `extract(month FROM d)`.
+    fn calendar_keys(&self, name: &str, args: &[Expr], expr: &Expr) -> Result<Option<Keys>, Refusal> {
+        let Some(parts) = calendar(name, args) else { return Ok(None) };
+        let kind = expr.get_type(self.schema)?;
+        let mut keys =
+            parts.map(|part| ScalarValue::Int64(Some(part)).cast_to(&kind)).collect::<Result<Vec<_>, _>>()?;
+        if expr.nullable(self.schema)? {
+            keys.push(ScalarValue::try_from(&kind)?);
+        }
+        Ok(Some(Keys::Listed(keys.into())))
+    }
+}
+
+/// The parts of a date or time that have a range by the calendar, as far as a list of them is short.
+fn calendar(name: &str, args: &[Expr]) -> Option<std::ops::RangeInclusive<i64>> {
+    let Expr::Literal(part, _) = args.first()? else { return None };
+    match (name, part.try_as_str()??.to_ascii_lowercase().as_str()) {
+        ("date_part", "quarter") => Some(1..=4),
+        ("date_part", "month") => Some(1..=12),
+        ("date_part", "week") => Some(1..=53),
+        ("date_part", "day") => Some(1..=31),
+        ("date_part", "doy") => Some(1..=366),
+        ("date_part", "dow") => Some(0..=6),
+        ("date_part", "isodow") => Some(1..=7),
+        ("date_part", "hour") => Some(0..=23),
+        ("date_part", "minute") => Some(0..=59),
+        _ => None,
     }
 }
 
@@ -389,7 +443,7 @@ fn point(value: &ScalarValue) -> Option<Interval> {
 fn literal_branches(values: &[Facts], without_else: bool) -> Option<std::sync::Arc<[ScalarValue]>> {
     let mut keys: Vec<ScalarValue> = Vec::new();
     for facts in values {
-        for key in facts.keys.as_deref()? {
+        for key in facts.listed()?.iter() {
             if !keys.contains(key) {
                 keys.push(key.clone());
             }

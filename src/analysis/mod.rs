@@ -9,10 +9,15 @@
 //! accounts.
 
 mod canonical;
+mod domain;
+mod draft;
 mod expression;
 mod functions;
 mod interval;
+mod join;
+mod known;
 mod operators;
+mod per_unit;
 mod post;
 mod refusal;
 mod relation;
@@ -21,9 +26,10 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::catalog::{DatasetTable, Protection};
@@ -31,6 +37,7 @@ use crate::policy::{DatasetName, DatasetPolicy};
 use crate::release::ReleaseSpec;
 use crate::sql::Planned;
 
+pub use known::{Known, known_of, releases_of, with_values};
 pub use refusal::{Refusal, RefusalKind};
 pub use relation::Origin;
 pub use request::BoundsRequest;
@@ -58,12 +65,30 @@ pub struct AnalysedRelease {
     pub canonical: String,
     /// The private datasets that it reads, each charged in full.
     pub datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+    /// The earlier releases of the query whose drawn values it reads.
+    pub reads: BTreeSet<usize>,
+}
+
+/// Rows of plans over public tables that an analysis has asked for.
+#[derive(Debug, Clone, Default)]
+pub struct PublicRows {
+    rows: HashMap<[u8; 32], Arc<Vec<Vec<ScalarValue>>>>,
+}
+
+/// What an analysis comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The query can be answered.
+    Done(Box<Analysed>),
+    /// The rows of these plans over public tables decide which groups there are: analyse again with them.
+    Wants(Vec<LogicalPlan>),
 }
 
 /// A query that can be answered privately.
 #[derive(Debug)]
 pub struct Analysed {
     releases: Vec<AnalysedRelease>,
+    known: Vec<Known>,
     post: LogicalPlan,
     origins: Vec<Option<Origin>>,
     fan_outs: Vec<LogicalPlan>,
@@ -71,6 +96,12 @@ pub struct Analysed {
 }
 
 impl Analysed {
+    /// Relations that are computed before the releases that read them, in the order in which they can be.
+    #[must_use]
+    pub fn known(&self) -> &[Known] {
+        &self.known
+    }
+
     /// The releases, in the order in which they are drawn.
     #[must_use]
     pub fn releases(&self) -> &[AnalysedRelease] {
@@ -107,19 +138,28 @@ impl Analysed {
 ///
 /// # Errors
 /// A [`Refusal`] when it cannot be answered privately; its text depends on the SQL and on policies alone.
-pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal> {
+pub fn analyse(planned: &Planned, options: &Options, public: &PublicRows) -> Result<Outcome, Refusal> {
     check_request(&options.bounds)?;
     let mut analysis = Analysis {
         request: &options.bounds,
         with_error_columns: options.with_error_columns,
         max_cells: options.max_cells,
+        public,
         releases: Vec::new(),
+        known: Vec::new(),
+        tables: Vec::new(),
+        wanted: Vec::new(),
         datasets: BTreeMap::new(),
         versions: BTreeMap::new(),
         columns: BTreeSet::new(),
         fan_outs: Vec::new(),
+        hidden_units: 0,
+        private_joins: join::private_joins(planned.plan()),
     };
     let (post, relation) = analysis.walk(planned.plan())?;
+    if !analysis.wanted.is_empty() {
+        return Ok(Outcome::Wants(analysis.wanted));
+    }
     let (post, origins) = analysis.finish(post, relation, planned.plan().schema())?;
     if let Some(column) = options.bounds.columns.keys().find(|column| !analysis.columns.contains(*column)) {
         return Err(Refusal::request(
@@ -127,26 +167,37 @@ pub fn analyse(planned: &Planned, options: &Options) -> Result<Analysed, Refusal
             "name a column of a private dataset",
         ));
     }
-    Ok(Analysed {
+    Ok(Outcome::Done(Box::new(Analysed {
         releases: analysis.releases,
+        known: analysis.known,
         post,
         origins,
         fan_outs: analysis.fan_outs,
         datasets: analysis.datasets,
-    })
+    })))
 }
 
 struct Analysis<'a> {
     request: &'a BoundsRequest,
     with_error_columns: bool,
     max_cells: usize,
+    public: &'a PublicRows,
     releases: Vec<AnalysedRelease>,
+    known: Vec<Known>,
+    /// Public relations that private rows are joined to.
+    tables: Vec<LogicalPlan>,
+    /// Plans over public tables whose rows are not known yet.
+    wanted: Vec<LogicalPlan>,
     datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
     /// What the release key holds of each table that is read: its data version and its policy's.
     versions: BTreeMap<DatasetName, String>,
     /// Every column of a private dataset that the query reads.
     columns: BTreeSet<String>,
     fan_outs: Vec<LogicalPlan>,
+    /// How many hidden columns of units have been named.
+    hidden_units: usize,
+    /// How many joins of the query have private rows on both sides.
+    private_joins: usize,
 }
 
 impl Analysis<'_> {

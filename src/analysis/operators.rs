@@ -2,34 +2,28 @@
 //! makes, and rewrites itself so that the unit's id is never lost and no expression can fail.
 //!
 //! A plan node that is not named here is refused. The column of the unit may be projected away by the SQL; the
-//! rewritten plan carries it on as a hidden last column.
+//! rewritten plan carries it on as a hidden last column. Joins are in `join.rs`, what is computed for each unit by
+//! itself in `per_unit.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchemaRef, JoinType, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::{count, max};
-use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{
-    Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SubqueryAlias, TableScan, Union, col,
-    lit,
-};
+use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, SubqueryAlias, TableScan, Union};
 
 use crate::catalog::{DatasetTable, Protection};
 use crate::policy::{DatasetPolicy, Key, Use};
 
 use super::Analysis;
-use super::expression::Scope;
 use super::interval::Interval;
 use super::refusal::Refusal;
-use super::relation::{Facts, PrivateRelation, Relation, ReleasedRelation, names};
+use super::relation::{Facts, Keys, PrivateRelation, Relation, ReleasedRelation};
 
-/// The hidden column that carries the unit's id where the SQL does not. SQL cannot name it: it is not in any schema
-/// that SQL is planned against.
-pub(super) const UNIT_COLUMN: &str = "__tollgate_unit";
+/// The hidden columns that carry the unit's id where the SQL does not, numbered so that two of them may meet in a join.
+/// SQL cannot name them: they are in no schema that SQL is planned against.
+const UNIT_COLUMN: &str = "__tollgate_unit_";
 
 /// A rewritten plan, and what its relation is.
 pub(super) type Walked = (LogicalPlan, Relation);
@@ -51,24 +45,32 @@ impl Analysis<'_> {
             LogicalPlan::Aggregate(aggregate) => {
                 let (input, relation) = self.walk(&aggregate.input)?;
                 match relation {
-                    Relation::Private(private) => self.release(aggregate, input, &private),
+                    Relation::Private(private) => self.aggregate(aggregate, input, private),
+                    Relation::Public(_) | Relation::Released(_) => self.after(plan, vec![(input, relation)]),
+                }
+            }
+            LogicalPlan::Window(window) => {
+                let (input, relation) = self.walk(&window.input)?;
+                match relation {
+                    Relation::Private(private) => self.window(window, input, private),
+                    Relation::Public(_) | Relation::Released(_) => self.after(plan, vec![(input, relation)]),
+                }
+            }
+            LogicalPlan::Distinct(Distinct::All(below)) => {
+                let (input, relation) = self.walk(below)?;
+                match relation {
+                    Relation::Private(private) => self.distinct(plan.schema(), input, private),
                     Relation::Public(_) | Relation::Released(_) => self.after(plan, vec![(input, relation)]),
                 }
             }
             LogicalPlan::Sort(_)
             | LogicalPlan::Limit(_)
-            | LogicalPlan::Window(_)
-            | LogicalPlan::Distinct(_)
+            | LogicalPlan::Distinct(Distinct::On(_))
             | LogicalPlan::Repartition(_) => {
                 let inputs = plan.inputs().into_iter().map(|input| self.walk(input)).collect::<Result<Vec<_>, _>>()?;
                 self.after(plan, inputs)
             }
-            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-                for expr in plan.expressions() {
-                    self.no_private_subquery(&expr)?;
-                }
-                Ok((plan.clone(), Relation::Public(vec![Facts::default(); plan.schema().fields().len()])))
-            }
+            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => self.after(plan, Vec::new()),
             LogicalPlan::Subquery(_) => {
                 Err(Refusal::not_private("a correlated subquery in FROM is not answered", "join on the column instead"))
             }
@@ -120,7 +122,8 @@ impl Analysis<'_> {
             .enumerate()
             .map(|(index, field)| {
                 let facts = self.column_facts(policy, field.name(), field.data_type())?;
-                Ok(Facts { is_unit: index == unit, ..facts })
+                let is_unit = index == unit;
+                Ok(Facts { is_unit, per_unit: is_unit || facts.per_unit, ..facts })
             })
             .collect::<Result<_, Refusal>>()?;
         // Rows without a unit belong to nobody whom the guarantee could protect: they go before anything else.
@@ -132,6 +135,10 @@ impl Analysis<'_> {
             unit_domain: policy.privacy.unit_domain.clone(),
             columns,
             datasets: BTreeMap::from([(table.name().clone(), Arc::clone(policy))]),
+            rows: None,
+            unique: None,
+            narrowed: Vec::new(),
+            preserved: BTreeSet::new(),
         };
         Ok((plan, Relation::Private(private)))
     }
@@ -155,9 +162,11 @@ impl Analysis<'_> {
         let keys = column
             .public_groups
             .as_ref()
-            .and_then(|groups| groups.keys().map(|key| scalar(&key, kind)).collect::<Option<Vec<_>>>().map(Into::into));
+            .and_then(|groups| groups.keys().map(|key| scalar(&key, kind)).collect::<Option<Vec<_>>>())
+            .map(|keys| Keys::Listed(keys.into()));
         let sources = BTreeMap::from([(format!("{}.{name}", policy.name), column.uses)]);
-        Ok(Facts { sources, interval, keys, is_unit: false })
+        let (per_unit, unit_key) = (column.per_unit_constant, column.unit_key.clone());
+        Ok(Facts { sources, interval, keys, is_unit: false, per_unit, unit_key })
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Walked, Refusal> {
@@ -166,27 +175,40 @@ impl Analysis<'_> {
             let plan = LogicalPlan::Projection(projection.clone());
             return self.after(&plan, vec![(input, relation)]);
         };
-        let scope = Scope { schema: input.schema(), columns: &private.columns };
         let names = NamePreserver::new_for_projection();
         let mut exprs = Vec::with_capacity(projection.expr.len() + 1);
         let mut columns = Vec::with_capacity(projection.expr.len() + 1);
         for expr in &projection.expr {
             let name = names.save(expr);
-            let total = scope.total(expr)?;
+            let expr = self.with_scalars(expr)?;
+            let total = private.scope(input.schema()).total(&expr)?;
             exprs.push(name.restore(total.expr));
             columns.push(total.facts);
         }
         let unit = match columns.iter().position(|facts| facts.is_unit) {
             Some(unit) => unit,
             None => {
-                let (relation, field) = input.schema().qualified_field(private.unit);
-                exprs.push(Expr::Column(Column::from((relation, field))).alias(UNIT_COLUMN));
+                exprs.push(self.hidden_unit(input.schema(), private.unit));
                 columns.push(private.columns[private.unit].clone());
                 columns.len() - 1
             }
         };
+        // Which column each old one is now, if it is passed on.
+        let places: BTreeMap<usize, usize> = exprs
+            .iter()
+            .enumerate()
+            .filter_map(|(at, expr)| Some((input.schema().index_of_column(unaliased(expr).try_as_col()?).ok()?, at)))
+            .collect();
+        let unique =
+            private.unique.as_ref().and_then(|unique| unique.iter().map(|at| places.get(at).copied()).collect());
         let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
-        Ok((plan, Relation::Private(PrivateRelation { unit, columns, ..private })))
+        Ok((plan, Relation::Private(PrivateRelation { unique, ..private.with_columns(unit, columns) })))
+    }
+
+    /// The unit's id under a name that nothing else has.
+    pub(super) fn hidden_unit(&mut self, schema: &DFSchema, unit: usize) -> Expr {
+        self.hidden_units += 1;
+        Expr::Column(Column::from(schema.qualified_field(unit))).alias(format!("{UNIT_COLUMN}{}", self.hidden_units))
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<Walked, Refusal> {
@@ -194,88 +216,17 @@ impl Analysis<'_> {
         let Relation::Private(private) = relation else {
             return self.after(&LogicalPlan::Filter(filter.clone()), vec![(input, relation)]);
         };
-        let scope = Scope { schema: input.schema(), columns: &private.columns };
-        let predicate = scope.used(&filter.predicate, Use::Filter)?.expr;
+        let mut private = private;
+        let predicate = self.with_scalars(&filter.predicate)?;
+        if !private.preserved.is_empty() && !super::join::rejects_nulls(&predicate, input.schema(), &private) {
+            return Err(Refusal::not_private(
+                format!("`{predicate}` may keep public rows that no private row meets, and which they are is private"),
+                "put the condition on the private table into a derived table below the outer join",
+            ));
+        }
+        let predicate = private.scope(input.schema()).used(&predicate, Use::Filter)?.expr;
+        super::domain::narrow(&predicate, input.schema(), &mut private)?;
         let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
-        Ok((plan, Relation::Private(private)))
-    }
-
-    fn join(&mut self, join: &Join) -> Result<Walked, Refusal> {
-        let (left, left_relation) = self.walk(&join.left)?;
-        let (right, right_relation) = self.walk(&join.right)?;
-        let private = match (left_relation, right_relation) {
-            (Relation::Private(_), Relation::Private(_)) => {
-                return Err(Refusal::not_private(
-                    "a join of private datasets with each other is not answered",
-                    "join private datasets to public tables; ask of each private dataset in its own query",
-                ));
-            }
-            (Relation::Private(_), Relation::Released(_)) | (Relation::Released(_), Relation::Private(_)) => {
-                return Err(Refusal::not_private(
-                    "a join of private rows with released values is not answered",
-                    "ask for the released values first, and write them into the query",
-                ));
-            }
-            (left_relation @ (Relation::Public(_) | Relation::Released(_)), right_relation)
-                if !matches!(right_relation, Relation::Private(_)) =>
-            {
-                let plan = LogicalPlan::Join(join.clone());
-                return self.after(&plan, vec![(left, left_relation), (right, right_relation)]);
-            }
-            (Relation::Private(private), public) => joined(private, public.columns(), true),
-            (public, Relation::Private(private)) => joined(private, public.columns(), false),
-            (Relation::Public(_) | Relation::Released(_), _) => {
-                return Err(Refusal::not_private("this join is not answered", "join private rows to public tables"));
-            }
-        };
-        let keeps_private = match join.join_type {
-            JoinType::Inner => true,
-            JoinType::Left => private.unit < left.schema().fields().len(),
-            JoinType::Right => private.unit >= left.schema().fields().len(),
-            JoinType::Full
-            | JoinType::LeftSemi
-            | JoinType::RightSemi
-            | JoinType::LeftAnti
-            | JoinType::RightAnti
-            | JoinType::LeftMark
-            | JoinType::RightMark => false,
-        };
-        if !keeps_private {
-            return Err(Refusal::not_private(
-                format!("a {} join that does not keep the private side whole is not answered", join.join_type),
-                format!("use JOIN, or put {} on the side that the outer join keeps", names(&private.datasets)),
-            ));
-        }
-        if !has_equality(join) {
-            return Err(Refusal::not_private(
-                "a join to a public table without an equality is not answered",
-                "add an equality of columns to ON",
-            ));
-        }
-        let (left, right) = if private.unit < left.schema().fields().len() {
-            (left, total_public(&right)?)
-        } else {
-            (total_public(&left)?, right)
-        };
-        let public = if private.unit < left.schema().fields().len() { &right } else { &left };
-        self.fan_outs.push(fan_out(public, join)?);
-        let schema: DFSchemaRef =
-            Arc::new(datafusion::logical_expr::build_join_schema(left.schema(), right.schema(), &join.join_type)?);
-        let scope = Scope { schema: &schema, columns: &private.columns };
-        let used = |expr: &Expr| scope.used(expr, Use::Filter).map(|total| total.expr);
-        let on =
-            join.on.iter().map(|(left, right)| Ok((used(left)?, used(right)?))).collect::<Result<Vec<_>, Refusal>>()?;
-        let filter = join.filter.as_ref().map(used).transpose()?;
-        let plan = LogicalPlan::Join(Join::try_new(
-            Arc::new(left),
-            Arc::new(right),
-            on,
-            filter,
-            join.join_type,
-            join.join_constraint,
-            join.null_equality,
-            join.null_aware,
-        )?);
         Ok((plan, Relation::Private(private)))
     }
 
@@ -299,6 +250,14 @@ impl Analysis<'_> {
                 "unite private datasets of one unit domain only",
             ));
         }
+        if privates.iter().any(|private| !private.preserved.is_empty()) {
+            return Err(Refusal::not_private(
+                "UNION ALL over an outer join that keeps public rows is not answered",
+                "aggregate each part first, and unite the results",
+            ));
+        }
+        self.hidden_units += 1;
+        let hidden = format!("{UNIT_COLUMN}{}", self.hidden_units);
         let width = union.schema.fields().len();
         let mut plans = Vec::with_capacity(inputs.len());
         for ((plan, _), private) in inputs.into_iter().zip(&privates) {
@@ -313,7 +272,7 @@ impl Analysis<'_> {
             }
             let mut exprs: Vec<Expr> =
                 (0..width).map(|at| Expr::Column(Column::from(plan.schema().qualified_field(at)))).collect();
-            exprs.push(Expr::Column(Column::from(plan.schema().qualified_field(private.unit))).alias(UNIT_COLUMN));
+            exprs.push(unit_of(&plan, private.unit).alias(&hidden));
             plans.push(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?)));
         }
         let unit_type = |plan: &LogicalPlan| plan.schema().field(width).data_type().clone();
@@ -328,13 +287,23 @@ impl Analysis<'_> {
         columns.push(Facts { is_unit: true, ..united(privates.iter().map(|private| &private.columns[private.unit])) });
         let datasets = privates.iter().flat_map(|private| private.datasets.clone()).collect();
         let unit_domain = privates[0].unit_domain.clone();
+        let rows = privates.iter().map(|private| private.rows).sum();
         let plan = LogicalPlan::Union(Union::try_new(plans)?);
-        let private = PrivateRelation { unit: width, unit_domain, columns, datasets };
+        let private = PrivateRelation {
+            unit: width,
+            unit_domain,
+            columns,
+            datasets,
+            rows,
+            unique: None,
+            narrowed: Vec::new(),
+            preserved: BTreeSet::new(),
+        };
         Ok((plan, Relation::Private(private)))
     }
 
     /// Anything at all above released and public relations; a refusal above private ones.
-    fn after(&mut self, plan: &LogicalPlan, inputs: Vec<Walked>) -> Result<Walked, Refusal> {
+    pub(super) fn after(&mut self, plan: &LogicalPlan, inputs: Vec<Walked>) -> Result<Walked, Refusal> {
         if inputs.iter().any(|(_, relation)| matches!(relation, Relation::Private(_))) {
             return Err(match plan {
                 LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Refusal::not_private(
@@ -342,136 +311,21 @@ impl Analysis<'_> {
                     "aggregate first: SELECT key, count(*) ... GROUP BY key ORDER BY ... LIMIT ...",
                 ),
                 LogicalPlan::Distinct(_) => Refusal::not_private(
-                    "SELECT DISTINCT over private rows would show them",
+                    "SELECT DISTINCT ON over private rows would show them",
                     "write SELECT key, count(*) ... GROUP BY key",
                 ),
-                _ => Refusal::not_private(
-                    "a window function over private rows is not answered",
-                    "aggregate first; windows work on the result",
-                ),
+                _ => Refusal::not_private("this operator over private rows is not answered", "aggregate first"),
             });
         }
-        for expr in plan.expressions() {
-            self.no_private_subquery(&expr)?;
-        }
-        let released = inputs.iter().any(|(_, relation)| matches!(relation, Relation::Released(_)));
+        let (exprs, from_release) = self.with_subqueries(plan.expressions())?;
+        let released = from_release || inputs.iter().any(|(_, relation)| matches!(relation, Relation::Released(_)));
         let relation = if released {
             Relation::Released(ReleasedRelation { origins: Self::origins(plan, &inputs) })
         } else {
             Relation::Public(vec![Facts::default(); plan.schema().fields().len()])
         };
-        let (plan, relation) = self.with_errors(plan, inputs.into_iter().map(|(plan, _)| plan).collect(), relation)?;
-        Ok((plan, relation))
+        self.with_errors(plan, exprs, inputs.into_iter().map(|(plan, _)| plan).collect(), relation)
     }
-}
-
-/// How many rows of the public side one private row may meet: the most that share the columns that are compared. A plan
-/// over public rows alone, to be run before anything is charged.
-fn fan_out(public: &LogicalPlan, join: &Join) -> Result<LogicalPlan, Refusal> {
-    let schema = public.schema();
-    let is_public = |expr: &Expr| {
-        let columns = expr.column_refs();
-        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
-    };
-    let mut keys: Vec<Expr> = Vec::new();
-    // Compared with the other side as it stands, a cast included, since a cast may make several values one. Two columns of
-    // this side that are compared with each other say nothing of how many rows the other side meets.
-    let is_other = |expr: &Expr| {
-        let columns = expr.column_refs();
-        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_err())
-    };
-    let mut compared = |left: &Expr, right: &Expr| {
-        if is_public(left) && is_other(right) {
-            keys.push(left.clone());
-        } else if is_other(left) && is_public(right) {
-            keys.push(right.clone());
-        }
-    };
-    for (left, right) in &join.on {
-        compared(left, right);
-    }
-    for part in join.filter.as_ref().map(split_conjunction).unwrap_or_default() {
-        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part {
-            compared(left, right);
-        }
-    }
-    let keys: Vec<Expr> = keys.into_iter().enumerate().map(|(at, key)| key.alias(format!("key{at}"))).collect();
-    let rows = count(lit(1i64)).alias("rows");
-    Ok(LogicalPlanBuilder::from(public.clone())
-        .aggregate(keys, [rows])?
-        .aggregate(Vec::<Expr>::new(), [max(col("rows"))])?
-        .build()?)
-}
-
-/// Whether an equality of the two sides' columns bounds how many public rows a private row meets. Before the optimizer
-/// has run, `ON a = b` stands in the filter.
-fn has_equality(join: &Join) -> bool {
-    // A bare column: an expression such as `month * 0` would meet every public row.
-    let of = |expr: &Expr, schema: &DFSchemaRef| match expr {
-        Expr::Cast(cast) => cast.expr.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
-        other => other.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
-    };
-    let (left, right) = (join.left.schema(), join.right.schema());
-    let in_filter = join.filter.as_ref().is_some_and(|filter| {
-        split_conjunction(filter).into_iter().any(|part| {
-            matches!(part, Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b })
-                if (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
-        })
-    });
-    in_filter || join.on.iter().any(|(a, b)| (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
-}
-
-/// The public side of a join with private rows: a table, perhaps filtered and projected by total expressions.
-///
-/// The engine may leave this side unread when the private side is empty, so whatever could fail or take long in it
-/// would tell whether it was.
-fn total_public(plan: &LogicalPlan) -> Result<LogicalPlan, Refusal> {
-    let over = |input: &LogicalPlan| -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
-        let input = total_public(input)?;
-        let columns = vec![Facts::default(); input.schema().fields().len()];
-        Ok((input, columns))
-    };
-    match plan {
-        LogicalPlan::TableScan(_) => Ok(plan.clone()),
-        LogicalPlan::SubqueryAlias(alias) => {
-            let (input, _) = over(&alias.input)?;
-            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?))
-        }
-        LogicalPlan::Filter(filter) => {
-            let (input, columns) = over(&filter.input)?;
-            let predicate = Scope { schema: input.schema(), columns: &columns }.total(&filter.predicate)?.expr;
-            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?))
-        }
-        LogicalPlan::Projection(projection) => {
-            let (input, columns) = over(&projection.input)?;
-            let scope = Scope { schema: input.schema(), columns: &columns };
-            let names = NamePreserver::new_for_projection();
-            let exprs = projection
-                .expr
-                .iter()
-                .map(|expr| {
-                    let name = names.save(expr);
-                    Ok(name.restore(scope.total(expr)?.expr))
-                })
-                .collect::<Result<Vec<_>, Refusal>>()?;
-            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
-        }
-        _ => Err(Refusal::not_private(
-            "private rows are joined to public tables only, not to anything computed from several public rows",
-            "join the table itself; filter and project it if need be",
-        )),
-    }
-}
-
-fn joined(private: PrivateRelation, public: &[Facts], private_first: bool) -> PrivateRelation {
-    let mut columns = private.columns;
-    if private_first {
-        columns.extend(public.iter().cloned());
-        return PrivateRelation { columns, ..private };
-    }
-    let unit = private.unit + public.len();
-    let columns = public.iter().cloned().chain(columns).collect();
-    PrivateRelation { unit, columns, ..private }
 }
 
 /// What is known of a column that comes from several relations: what holds in all of them.
@@ -481,21 +335,37 @@ fn united<'a>(parts: impl Iterator<Item = &'a Facts> + Clone) -> Facts {
         .map(|facts| facts.interval)
         .collect::<Option<Vec<_>>>()
         .and_then(|intervals| intervals.into_iter().reduce(Interval::hull));
-    let keys = parts.clone().map(|facts| facts.keys.as_deref()).collect::<Option<Vec<_>>>().map(|all| {
+    let keys = parts.clone().map(Facts::listed).collect::<Option<Vec<_>>>().map(|all| {
         let mut keys: Vec<ScalarValue> = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        for key in all.into_iter().flatten() {
+        for key in all.into_iter().flat_map(|listed| listed.iter()) {
             if seen.insert(key.clone()) {
                 keys.push(key.clone());
             }
         }
-        keys.into()
+        Keys::Listed(keys.into())
     });
     let is_unit = parts.clone().all(|facts| facts.is_unit);
-    Facts { interval, keys, is_unit, ..Facts::computed_from(parts) }
+    // Two members may hold two values of one unit, whatever each of them says of its own.
+    let per_unit = is_unit;
+    let unit_key = parts.clone().next().and_then(|first| first.unit_key.clone());
+    let unit_key = unit_key.filter(|space| parts.clone().all(|facts| facts.unit_key.as_ref() == Some(space)));
+    Facts { interval, keys, is_unit, per_unit, unit_key, ..Facts::computed_from(parts) }
 }
 
-fn number(kind: &DataType) -> Option<Interval> {
+/// The column that holds the unit's id.
+pub(super) fn unit_of(plan: &LogicalPlan, unit: usize) -> Expr {
+    Expr::Column(Column::from(plan.schema().qualified_field(unit)))
+}
+
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+pub(super) fn number(kind: &DataType) -> Option<Interval> {
     kind.is_numeric().then_some(Interval::UNBOUNDED)
 }
 

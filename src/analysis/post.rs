@@ -1,13 +1,16 @@
 //! What stands above a release: any SQL at all, since it sees released values only.
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Subquery, Union};
 
 use crate::release::{half_width_column, is_half_width_column};
 
 use super::Analysis;
-use super::operators::Walked;
+use super::operators::{Walked, unaliased};
 use super::refusal::Refusal;
 use super::relation::{Origin, Relation, ReleasedRelation};
 
@@ -31,23 +34,37 @@ impl Analysis<'_> {
         }
     }
 
-    /// Rebuilds `plan` over its rewritten inputs. A projection passes the hidden half-width columns on.
+    /// Rebuilds `plan` over its rewritten inputs. A projection passes the hidden half-width columns on; what counts its
+    /// columns or compares whole rows does not get them.
     pub(super) fn with_errors(
         &self,
         plan: &LogicalPlan,
+        exprs: Vec<Expr>,
         inputs: Vec<LogicalPlan>,
         relation: Relation,
     ) -> Result<Walked, Refusal> {
-        let mut exprs = plan.expressions();
-        let mut relation = relation;
-        if self.with_error_columns
-            && let (LogicalPlan::Projection(_), [input], Relation::Released(released)) =
-                (plan, &inputs[..], &mut relation)
-        {
-            for column in hidden(input.schema()) {
-                exprs.push(Expr::Column(column));
-                released.origins.push(None);
+        let (mut exprs, mut inputs, mut relation) = (exprs, inputs, relation);
+        if self.with_error_columns {
+            match (plan, &mut relation) {
+                (LogicalPlan::Projection(_), Relation::Released(released)) => {
+                    for column in inputs.iter().flat_map(|input| hidden(input.schema())) {
+                        exprs.push(Expr::Column(column));
+                        released.origins.push(None);
+                    }
+                }
+                (LogicalPlan::Union(_) | LogicalPlan::Distinct(_), _) => {
+                    inputs = inputs.into_iter().map(without_hidden).collect::<Result<_, _>>()?;
+                }
+                // Two sides may hold half-widths of one name.
+                (LogicalPlan::Join(_), _) if inputs.iter().all(|input| !hidden(input.schema()).is_empty()) => {
+                    inputs = inputs.into_iter().map(without_hidden).collect::<Result<_, _>>()?;
+                }
+                _ => {}
             }
+        }
+        if let LogicalPlan::Union(union) = plan {
+            let inputs = inputs.into_iter().map(Arc::new).collect();
+            return Ok((LogicalPlan::Union(Union { inputs, schema: Arc::clone(&union.schema) }), relation));
         }
         Ok((plan.with_new_exprs(exprs, inputs)?, relation))
     }
@@ -60,6 +77,15 @@ impl Analysis<'_> {
         asked: &DFSchemaRef,
     ) -> Result<(LogicalPlan, Vec<Option<Origin>>), Refusal> {
         let origins = match relation {
+            Relation::Private(private) if private.unique.is_some() => {
+                return Err(Refusal::not_private(
+                    format!(
+                        "the query would return one row of each privacy unit of {}, which is never released",
+                        super::relation::names(&private.datasets)
+                    ),
+                    "aggregate it once more: SELECT avg(n) FROM (SELECT unit, count(*) AS n ... GROUP BY unit) t",
+                ));
+            }
             Relation::Private(private) => {
                 return Err(Refusal::not_private(
                     format!("the query would return rows of {}", super::relation::names(&private.datasets)),
@@ -89,30 +115,78 @@ impl Analysis<'_> {
         Ok((plan, kept))
     }
 
-    /// Refuses a subquery over private rows in an expression above a release; public ones are free.
-    pub(super) fn no_private_subquery(&mut self, expr: &Expr) -> Result<(), Refusal> {
-        let mut subqueries = Vec::new();
-        expr.apply(|part| {
-            match part {
-                Expr::ScalarSubquery(subquery) => subqueries.push(subquery.subquery.clone()),
-                Expr::InSubquery(part) => subqueries.push(part.subquery.subquery.clone()),
-                Expr::Exists(part) => subqueries.push(part.subquery.subquery.clone()),
-                Expr::SetComparison(part) => subqueries.push(part.subquery.subquery.clone()),
-                _ => {}
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        for subquery in subqueries {
-            // The subquery stays in the expression as it is, so it must not need the rewrites of private relations.
-            if !matches!(self.walk(&subquery)?.1, Relation::Public(_)) {
-                return Err(Refusal::not_private(
-                    "a subquery over private data beside another release is not answered",
-                    "ask for its value first, and write it into the query",
-                ));
-            }
-        }
-        Ok(())
+    /// The expressions of a plan above all releases, with the subqueries in them analysed like any other part of the
+    /// query; and whether one of these reads a release.
+    pub(super) fn with_subqueries(&mut self, exprs: Vec<Expr>) -> Result<(Vec<Expr>, bool), Refusal> {
+        let mut from_release = false;
+        let mut refusal = None;
+        let exprs = exprs
+            .into_iter()
+            .map(|expr| {
+                expr.transform_down(|part| {
+                    let Some(subquery) = subquery_of(&part) else { return Ok(Transformed::no(part)) };
+                    match self.subquery(&subquery.subquery) {
+                        Ok((plan, released)) => {
+                            from_release |= released;
+                            let subquery = subquery.with_plan(Arc::new(plan));
+                            Ok(Transformed::new(with_subquery(part, subquery), true, TreeNodeRecursion::Continue))
+                        }
+                        Err(refused) => {
+                            refusal.get_or_insert(refused);
+                            Ok(Transformed::new(part, false, TreeNodeRecursion::Stop))
+                        }
+                    }
+                })
+                .map(|transformed| transformed.data)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        refusal.map_or(Ok((exprs, from_release)), Err)
     }
+
+    fn subquery(&mut self, subquery: &LogicalPlan) -> Result<(LogicalPlan, bool), Refusal> {
+        let (plan, relation) = self.walk(subquery)?;
+        match relation {
+            Relation::Private(private) => Err(Refusal::not_private(
+                format!("a subquery would read rows of {}", super::relation::names(&private.datasets)),
+                "aggregate in the subquery; or start from the private table and join the public one to it",
+            )),
+            Relation::Public(_) => Ok((plan, false)),
+            // One column is one column: the half-widths stay behind.
+            Relation::Released(_) => Ok((without_hidden(plan)?, true)),
+        }
+    }
+}
+
+fn subquery_of(expr: &Expr) -> Option<Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery) => Some(subquery.clone()),
+        Expr::InSubquery(part) => Some(part.subquery.clone()),
+        Expr::Exists(part) => Some(part.subquery.clone()),
+        Expr::SetComparison(part) => Some(part.subquery.clone()),
+        _ => None,
+    }
+}
+
+fn with_subquery(expr: Expr, subquery: Subquery) -> Expr {
+    match expr {
+        Expr::ScalarSubquery(_) => Expr::ScalarSubquery(subquery),
+        Expr::InSubquery(part) => Expr::InSubquery(InSubquery { subquery, ..part }),
+        Expr::Exists(part) => Expr::Exists(Exists { subquery, ..part }),
+        Expr::SetComparison(part) => Expr::SetComparison(SetComparison { subquery, ..part }),
+        other => other,
+    }
+}
+
+fn without_hidden(plan: LogicalPlan) -> Result<LogicalPlan, Refusal> {
+    let schema = plan.schema();
+    if !schema.fields().iter().any(|field| is_half_width_column(field.name())) {
+        return Ok(plan);
+    }
+    let kept = (0..schema.fields().len())
+        .filter(|at| !is_half_width_column(schema.field(*at).name()))
+        .map(|at| Expr::Column(Column::from(schema.qualified_field(at))))
+        .collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(kept, Arc::new(plan))?))
 }
 
 fn hidden(schema: &DFSchema) -> Vec<Column> {
@@ -121,11 +195,4 @@ fn hidden(schema: &DFSchema) -> Vec<Column> {
         .filter(|(_, field)| is_half_width_column(field.name()))
         .map(|(relation, field)| Column::new(relation.cloned(), field.name()))
         .collect()
-}
-
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
 }

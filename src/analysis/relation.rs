@@ -8,11 +8,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::common::ScalarValue;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::Expr;
 
 use crate::policy::{DatasetName, DatasetPolicy, Uses};
 
+use super::expression::Scope;
 use super::interval::Interval;
+
+/// The values that a group key may have, known without the data.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Keys {
+    /// These.
+    Listed(Arc<[ScalarValue]>),
+    /// Those of a column of a public relation.
+    Table {
+        /// Index of the relation in the analysis.
+        table: usize,
+        /// Which of its columns.
+        column: usize,
+        /// NULL is one of them beside those: an outer join may find no row.
+        or_null: bool,
+    },
+}
 
 /// What is known of one column of a relation, or of one expression over it.
 #[derive(Debug, Clone, Default)]
@@ -22,19 +40,34 @@ pub struct Facts {
     /// Where its values lie, if it is a number.
     pub interval: Option<Interval>,
     /// Its values as group keys, where they are known without the data.
-    pub keys: Option<Arc<[ScalarValue]>>,
+    pub keys: Option<Keys>,
     /// It is the privacy unit's id itself, not something computed from it.
     pub is_unit: bool,
+    /// A unit has one value of it in all of its rows, says the owner; enforced where it is used.
+    pub per_unit: bool,
+    /// The identifier space in which its value names one unit, says the owner; enforced where it is used.
+    pub unit_key: Option<String>,
 }
 
 impl Facts {
     /// What is known of something computed from all of `parts`: whence it comes.
     pub fn computed_from<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sources = BTreeMap::new();
+        let mut per_unit = true;
         for part in parts {
             sources.extend(part.sources.iter().map(|(name, uses)| (name.clone(), *uses)));
+            per_unit &= part.per_unit;
         }
-        Self { sources, ..Self::default() }
+        Self { per_unit, sources, ..Self::default() }
+    }
+
+    /// Its values as group keys, where they are listed.
+    #[must_use]
+    pub fn listed(&self) -> Option<&Arc<[ScalarValue]>> {
+        match &self.keys {
+            Some(Keys::Listed(listed)) => Some(listed),
+            _ => None,
+        }
     }
 
     /// The same with where its values lie.
@@ -42,6 +75,26 @@ impl Facts {
     pub fn with_interval(self, interval: Option<Interval>) -> Self {
         Self { interval, ..self }
     }
+
+    /// The same column in rows of which some are filled up with NULL by an outer join.
+    #[must_use]
+    pub fn or_null(self) -> Self {
+        let keys = match self.keys {
+            Some(Keys::Table { table, column, .. }) => Some(Keys::Table { table, column, or_null: true }),
+            Some(Keys::Listed(listed)) => with_null(&listed).map(Keys::Listed),
+            None => None,
+        };
+        // The filled-up column is NULL for a unit whose other rows have a value.
+        Self { keys, is_unit: false, per_unit: false, unit_key: None, ..self }
+    }
+}
+
+fn with_null(listed: &Arc<[ScalarValue]>) -> Option<Arc<[ScalarValue]>> {
+    if listed.iter().any(ScalarValue::is_null) {
+        return Some(Arc::clone(listed));
+    }
+    let null = ScalarValue::try_from(&listed.first()?.data_type()).ok()?;
+    Some(listed.iter().cloned().chain([null]).collect())
 }
 
 /// A relation in which each row belongs to exactly one unit.
@@ -55,6 +108,28 @@ pub struct PrivateRelation {
     pub columns: Vec<Facts>,
     /// The datasets that it reads, empty scans included.
     pub datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+    /// How many rows one unit has at most, where the plan proves it.
+    pub rows: Option<u64>,
+    /// Columns of which each unit has every combination of values at most once, where the plan proves it.
+    pub unique: Option<BTreeSet<usize>>,
+    /// Expressions that conditions have narrowed to a list of values.
+    pub narrowed: Vec<(Expr, Arc<[ScalarValue]>)>,
+    /// Public relations of which every row is to be a group, since an outer join keeps them: release by their columns.
+    pub preserved: BTreeSet<usize>,
+}
+
+impl PrivateRelation {
+    /// The columns, as expressions may name them.
+    #[must_use]
+    pub fn scope<'a>(&'a self, schema: &'a DFSchema) -> Scope<'a> {
+        Scope { schema, columns: &self.columns, narrowed: &self.narrowed }
+    }
+
+    /// The same rows seen through other columns: what was known of combinations of the old ones is forgotten.
+    #[must_use]
+    pub fn with_columns(self, unit: usize, columns: Vec<Facts>) -> Self {
+        Self { unit, columns, unique: None, narrowed: Vec::new(), ..self }
+    }
 }
 
 /// A relation made of released values, and perhaps of public ones: post-processing.
@@ -82,18 +157,6 @@ pub enum Relation {
     Private(PrivateRelation),
     /// Post-processing.
     Released(ReleasedRelation),
-}
-
-impl Relation {
-    /// By column, what is known of its values; nothing for a released relation.
-    #[must_use]
-    pub fn columns(&self) -> &[Facts] {
-        match self {
-            Self::Public(columns) => columns,
-            Self::Private(private) => &private.columns,
-            Self::Released(_) => &[],
-        }
-    }
 }
 
 /// The names of `datasets`, for a message.

@@ -12,19 +12,22 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, InList};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, lit};
-
-use crate::policy::Use;
-use crate::release::{
-    ContributionBounds, Groups, HALF_WIDTH_TYPE, Lattice, Measure, MeasureKind, Output, ReleaseSpec, ReleasedNode,
-    half_width_column,
+use datafusion::logical_expr::expr::{Case, InList};
+use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection, lit,
 };
 
-use super::expression::{Scope, Total, allow};
-use super::operators::Walked;
+use crate::release::{
+    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Leaf, ReleaseSpec, ReleasedNode, half_width_column,
+};
+
+use super::draft::Draft;
+use super::expression::Total;
+use super::known::{known_of, releases_of};
+use super::operators::{Walked, unaliased, unit_of};
 use super::refusal::Refusal;
-use super::relation::{Origin, PrivateRelation, Relation, ReleasedRelation};
+use super::relation::{Keys, Origin, PrivateRelation, Relation, ReleasedRelation};
 use super::{AnalysedRelease, Analysis, canonical};
 
 impl Analysis<'_> {
@@ -35,28 +38,51 @@ impl Analysis<'_> {
         input: LogicalPlan,
         private: &PrivateRelation,
     ) -> Result<Walked, Refusal> {
-        if !self.releases.is_empty() {
-            return Err(Refusal::not_private(
-                "a query with several private aggregations is not answered",
-                "ask each in its own query",
-            ));
-        }
-        let mut draft = Draft {
-            scope: Scope { schema: input.schema(), columns: &private.columns },
-            arguments: Vec::new(),
-            filters: Vec::new(),
-            measures: Vec::new(),
+        let sets = grouping_sets(aggregate)?;
+        let key_exprs: Vec<Expr> = match &sets {
+            None => aggregate.group_expr.clone(),
+            Some(_) => grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect(),
         };
-        let keys = aggregate.group_expr.iter().map(|key| draft.key(key)).collect::<Result<Vec<_>, _>>()?;
-        let key_fields: Vec<FieldRef> =
-            aggregate.schema.fields().iter().take(keys.len()).map(|field| Arc::new(plain(field))).collect();
-        let groups = self.groups(&keys, &key_fields)?;
-        let bounds = self.bounds(private, &groups)?;
+        let mut draft = Draft::new(private.scope(input.schema()));
+        let keys = key_exprs.iter().map(|key| draft.key(key)).collect::<Result<Vec<_>, _>>()?;
+        check_preserved(private, &keys)?;
+        let key_fields: Vec<FieldRef> = aggregate
+            .schema
+            .fields()
+            .iter()
+            .take(keys.len() + usize::from(sets.is_some()))
+            .map(|field| Arc::new(plain(field)))
+            .collect();
+        let each = sets.clone().unwrap_or_else(|| vec![GroupingSet { number: 0, keys: (0..keys.len()).collect() }]);
+        let mut of_set = Vec::with_capacity(each.len());
+        for set in &each {
+            let of: Vec<Total> = set.keys.iter().map(|at| keys[*at].clone()).collect();
+            let fields: Vec<FieldRef> = set.keys.iter().map(|at| Arc::clone(&key_fields[*at])).collect();
+            let cells = self.cells(&of, &fields)?;
+            let bounds = self.bounds(private, &of, cells.as_ref().map(Vec::len), &input)?;
+            of_set.push((cells, bounds));
+        }
+        let groups = self.united(&each, &of_set, &key_fields)?;
+        let bounds = of_set
+            .iter()
+            .map(|(_, bounds)| *bounds)
+            .reduce(|sum, set| ContributionBounds {
+                groups: sum.groups.saturating_add(set.groups),
+                rows: sum.rows.max(set.rows),
+                // A row counts once in each set.
+                total_rows: sum.total_rows.zip(set.total_rows).map(|(sum, set)| sum.saturating_add(set)),
+            })
+            .ok_or_else(|| Refusal::not_private("GROUPING SETS of no set", "write GROUP BY"))?;
+        draft.find_centred(aggregate);
         let mut outputs = Vec::with_capacity(aggregate.aggr_expr.len());
         for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
-            let field = Arc::new(plain(aggregate.schema.field(keys.len() + at)));
+            let field = Arc::new(plain(aggregate.schema.field(key_fields.len() + at)));
             outputs.push((field, draft.output(expr, bounds)?));
         }
+        let numbers = sets.as_ref().map(|sets| GroupingSets {
+            key: keys.len(),
+            groups: sets.iter().zip(&of_set).map(|(set, (_, bounds))| (set.number, bounds.groups)).collect(),
+        });
         let spec = Arc::new(ReleaseSpec {
             unit_domain: private.unit_domain.clone(),
             keys: key_fields,
@@ -73,62 +99,79 @@ impl Analysis<'_> {
                 .unwrap_or(1)
                 .max(1),
             groups,
+            sets: numbers,
         });
         let (arguments, filters) = (draft.arguments, draft.filters);
-        let input = input_plan(input, private.unit, &keys, arguments, filters, &spec)?;
-        let canonical = canonical::release(&input, &spec, &self.versions)?;
-        let index = self.releases.len();
+        let input = input_plan(input, private.unit, &keys, sets.as_deref(), arguments, filters, &spec)?;
+        let canonical = canonical::release(&input, &spec, &self.versions, &self.known, &self.releases)?;
+        // The same release twice in one query is one: drawn once, paid for once.
+        let index = match self.releases.iter().position(|known| known.canonical == canonical) {
+            Some(index) => index,
+            None => {
+                let reads =
+                    known_of(&input).into_iter().flat_map(|known| releases_of(&self.known[known].plan)).collect();
+                self.releases.push(AnalysedRelease {
+                    input,
+                    canonical,
+                    datasets: private.datasets.clone(),
+                    spec: Arc::clone(&spec),
+                    reads,
+                });
+                self.releases.len() - 1
+            }
+        };
         let schema = released_schema(aggregate, &spec, index, self.with_error_columns)?;
-        self.releases.push(AnalysedRelease {
-            input,
-            canonical,
-            datasets: private.datasets.clone(),
-            spec: Arc::clone(&spec),
-        });
-        let mut origins = vec![None; keys.len()];
+        let mut origins = vec![None; spec.keys.len()];
         origins.extend((0..spec.outputs.len()).map(|output| Some(Origin { release: index, output })));
         origins.resize(schema.fields().len(), None);
-        let leaf = LogicalPlan::Extension(Extension { node: Arc::new(ReleasedNode::new(index, schema)) });
+        let leaf =
+            LogicalPlan::Extension(Extension { node: Arc::new(ReleasedNode::new(Leaf::Release(index), schema)) });
         Ok((leaf, Relation::Released(ReleasedRelation { origins })))
     }
 
-    fn groups(&self, keys: &[Total], fields: &[FieldRef]) -> Result<Groups, Refusal> {
-        let mut domains: Vec<Vec<ScalarValue>> = Vec::with_capacity(keys.len());
-        for (key, field) in keys.iter().zip(fields) {
-            let Some(listed) = &key.facts.keys else { return Ok(Groups::Private) };
-            let mut seen = HashSet::new();
-            let mut domain = Vec::with_capacity(listed.len());
-            for value in listed.iter() {
-                let value = value.cast_to(field.data_type())?;
-                if seen.insert(value.clone()) {
-                    domain.push(value);
+    /// The groups of all grouping sets: public if those of each are.
+    fn united(
+        &self,
+        each: &[GroupingSet],
+        of_set: &[(Option<Vec<Vec<ScalarValue>>>, ContributionBounds)],
+        fields: &[FieldRef],
+    ) -> Result<Groups, Refusal> {
+        let with_number = fields.len() > each.iter().flat_map(|set| &set.keys).max().map_or(0, |last| last + 1);
+        let mut columns: Vec<Vec<ScalarValue>> = vec![Vec::new(); fields.len()];
+        let mut cells = 0;
+        for (set, (of_set, _)) in each.iter().zip(of_set) {
+            let Some(of_set) = of_set else { return Ok(Groups::Private) };
+            cells += of_set.len();
+            for cell in of_set {
+                for (at, column) in columns.iter_mut().enumerate() {
+                    let value = match set.keys.iter().position(|key| *key == at) {
+                        Some(place) => cell[place].clone(),
+                        None if with_number && at + 1 == fields.len() => {
+                            ScalarValue::UInt64(Some(set.number)).cast_to(fields[at].data_type())?
+                        }
+                        None => ScalarValue::try_from(fields[at].data_type())?,
+                    };
+                    column.push(value);
                 }
             }
-            domains.push(domain);
         }
-        let cells = domains.iter().try_fold(1usize, |cells, domain| cells.checked_mul(domain.len()));
-        let Some(cells) = cells.filter(|cells| *cells <= self.max_cells) else {
+        if cells > self.max_cells {
             return Err(Refusal::too_large(
                 format!("the public group keys span more than {} groups", self.max_cells),
                 "group by fewer columns",
             ));
-        };
-        // The product of the domains, the last key changing fastest.
-        let mut columns = Vec::with_capacity(domains.len());
-        let mut repeat = cells;
-        for domain in &domains {
-            let Some(each) = repeat.checked_div(domain.len()) else {
-                return Err(Refusal::not_private("a group key has no possible value", "leave it out"));
-            };
-            let column = (0..cells).map(|cell| domain[cell / each % domain.len()].clone()).collect();
-            repeat = each;
-            columns.push(column);
         }
         Ok(Groups::Public { keys: columns, cells })
     }
 
     /// L0_eff, r_eff and R: the least of what the policies, the key domain and the analyst say (DESIGN 4.2).
-    fn bounds(&self, private: &PrivateRelation, groups: &Groups) -> Result<ContributionBounds, Refusal> {
+    fn bounds(
+        &self,
+        private: &PrivateRelation,
+        keys: &[Total],
+        cells: Option<usize>,
+        input: &LogicalPlan,
+    ) -> Result<ContributionBounds, Refusal> {
         let privacy = || private.datasets.values().map(|policy| &policy.privacy);
         let least = |owners: Option<u32>, asked: Option<u32>, name: &str| -> Result<u64, Refusal> {
             // A private relation has a dataset, so there is an owner's bound; without one nothing is allowed.
@@ -146,174 +189,39 @@ impl Analysis<'_> {
             self.request.max_groups_per_unit,
             "max_groups_per_unit",
         )?;
-        if let Groups::Public { cells, .. } = groups {
-            l0 = l0.min(*cells as u64);
+        if let Some(cells) = cells {
+            l0 = l0.min(cells as u64);
         }
-        let rows = least(
+        // A unit has one value of such keys, says the owner; one that has more counts in the group of one of them.
+        if keys.iter().all(|key| key.facts.per_unit) {
+            l0 = l0.min(1);
+        }
+        let mut rows = least(
             privacy().map(|privacy| privacy.max_rows_per_unit_per_group).min(),
             self.request.max_rows_per_unit_per_group,
             "max_rows_per_unit_per_group",
         )?;
-        let total_rows = privacy().filter_map(|privacy| privacy.max_rows_per_unit).min();
+        let mut total_rows = privacy().filter_map(|privacy| privacy.max_rows_per_unit).min();
+        if let Some(proven) = private.rows {
+            let proven = proven.max(1);
+            l0 = l0.min(proven);
+            rows = rows.min(proven);
+            total_rows = total_rows.map(|total| total.min(proven));
+        }
+        // Each unit has each combination of these columns once, and the keys hold them all.
+        let held = |at: &usize| {
+            let column = Expr::Column(Column::from(input.schema().qualified_field(*at)));
+            keys.iter().any(|key| unaliased(&key.expr) == &column)
+        };
+        if private.unique.as_ref().is_some_and(|unique| unique.iter().all(held)) {
+            rows = 1;
+        }
+        if let Some(total) = total_rows
+            && total >= l0.saturating_mul(rows)
+        {
+            total_rows = None;
+        }
         Ok(ContributionBounds { groups: l0, rows, total_rows })
-    }
-}
-
-/// What a release is made of, as its expressions are met.
-struct Draft<'a> {
-    scope: Scope<'a>,
-    arguments: Vec<Expr>,
-    filters: Vec<Expr>,
-    measures: Vec<Measure>,
-}
-
-impl Draft<'_> {
-    fn key(&self, expr: &Expr) -> Result<Total, Refusal> {
-        let total = self.scope.used(expr, Use::Group)?;
-        if total.facts.is_unit {
-            return Err(Refusal::not_private(
-                format!("GROUP BY `{expr}` makes one group of each privacy unit, which is never released"),
-                "leave it out of GROUP BY",
-            ));
-        }
-        if total.expr.get_type(self.scope.schema)?.is_nested() {
-            return Err(Refusal::not_private(format!("`{expr}` is no plain value"), "group by plain columns"));
-        }
-        Ok(total)
-    }
-
-    fn output(&mut self, expr: &Expr, bounds: ContributionBounds) -> Result<Output, Refusal> {
-        let inner = match expr {
-            Expr::Alias(alias) => alias.expr.as_ref(),
-            other => other,
-        };
-        let Expr::AggregateFunction(call) = inner else {
-            return Err(Refusal::not_private(format!("`{expr}` is not an aggregate that is answered"), ANSWERED));
-        };
-        let params = &call.params;
-        if !params.order_by.is_empty() || params.null_treatment.is_some() {
-            return Err(Refusal::not_private(
-                format!("`{expr}`: an aggregate with ORDER BY or IGNORE NULLS is not answered"),
-                ANSWERED,
-            ));
-        }
-        let filter = match &params.filter {
-            None => None,
-            Some(filter) => {
-                let total = self.scope.used(filter, Use::Filter)?;
-                Some(place(&mut self.filters, total.expr))
-            }
-        };
-        match (call.func.name(), &params.args[..], params.distinct) {
-            ("count", [Expr::Literal(value, _)], false) if !value.is_null() => {
-                // With one row a unit and group, rows are units (DESIGN 4.2).
-                if bounds.rows == 1 && filter.is_none() && bounds.total_rows.is_none() {
-                    return Ok(Output::Units);
-                }
-                Ok(Output::Count { measure: place(&mut self.measures, Measure { kind: MeasureKind::Rows, filter }) })
-            }
-            ("count", [argument], false) => {
-                let measure = self.values(argument, filter)?;
-                Ok(Output::Count { measure })
-            }
-            ("count", [argument], true) => self.count_distinct(expr, argument, filter),
-            ("sum", [argument], false) => {
-                let (argument, lattice) = self.argument(call, argument, false)?;
-                let kind = MeasureKind::Sum { argument, lattice };
-                Ok(Output::Sum { measure: place(&mut self.measures, Measure { kind, filter }) })
-            }
-            ("avg", [value], false) => {
-                let (argument, lattice) = self.argument(call, value, true)?;
-                let kind = MeasureKind::Sum { argument, lattice };
-                let sum = place(&mut self.measures, Measure { kind, filter });
-                let count = self.values(value, filter)?;
-                Ok(Output::Average { sum, count })
-            }
-            ("sum" | "avg", _, true) => Err(Refusal::not_private(
-                format!("`{expr}`: DISTINCT inside sum or avg is not answered"),
-                "leave DISTINCT out",
-            )),
-            (name, ..) => {
-                Err(Refusal::not_private(format!("the aggregate `{name}` in `{expr}` is not answered"), ANSWERED))
-            }
-        }
-    }
-
-    fn count_distinct(&mut self, expr: &Expr, argument: &Expr, filter: Option<usize>) -> Result<Output, Refusal> {
-        let total = self.scope.used(argument, Use::Aggregate)?;
-        if total.facts.is_unit && filter.is_none() {
-            return Ok(Output::Units);
-        }
-        Err(Refusal::not_private(
-            format!("`{expr}`: only the privacy units themselves can be counted with DISTINCT, without FILTER"),
-            "use count(DISTINCT unit column), with the condition in WHERE",
-        ))
-    }
-
-    /// The measure that counts the values of `argument`. A column that cannot be NULL has a value in every row.
-    fn values(&mut self, argument: &Expr, filter: Option<usize>) -> Result<usize, Refusal> {
-        // The engine casts integers to floats for avg; what is counted is the same.
-        let total = self.scope.used(argument, Use::Aggregate)?;
-        let always = !total.expr.nullable(self.scope.schema)? && !total.expr.get_type(self.scope.schema)?.is_floating();
-        let kind = if always {
-            MeasureKind::Rows
-        } else {
-            MeasureKind::Values { argument: place(&mut self.arguments, uncast(total.expr, self.scope.schema)) }
-        };
-        Ok(place(&mut self.measures, Measure { kind, filter }))
-    }
-
-    fn argument(
-        &mut self,
-        call: &AggregateFunction,
-        argument: &Expr,
-        centred: bool,
-    ) -> Result<(usize, Lattice), Refusal> {
-        let total = self.scope.used(argument, Use::Aggregate)?;
-        let name = call.func.name();
-        let Some((lo, hi)) = total.facts.interval.and_then(super::interval::Interval::finite) else {
-            return Err(Refusal::not_private(
-                format!("{name} of `{argument}` has no bounds, so one unit could move it without limit"),
-                format!("clamp it: {name}(least(greatest({}, LO), HI)) with numbers for LO and HI", shown(argument)),
-            ));
-        };
-        let kind = total.expr.get_type(self.scope.schema)?;
-        let lattice = Lattice::new(&kind, lo, hi, centred).ok_or_else(|| {
-            Refusal::not_private(
-                format!("{name} of `{argument}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly"),
-                format!("cast it: {name}(CAST({} AS DOUBLE)), or clamp it more tightly", shown(argument)),
-            )
-        })?;
-        allow(&total.facts, Use::Aggregate, argument)?;
-        Ok((place(&mut self.arguments, total.expr), lattice))
-    }
-}
-
-const ANSWERED: &str = "use count, count(DISTINCT unit), sum or avg, each with FILTER if need be";
-
-/// The index of `item` in `items`, where it is put if it is not there yet: equal parts are shared, and paid for once.
-fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
-    items.iter().position(|known| *known == item).unwrap_or_else(|| {
-        items.push(item);
-        items.len() - 1
-    })
-}
-
-/// The expression under a widening that keeps NULLs and NaNs as they are.
-fn uncast(expr: Expr, schema: &DFSchema) -> Expr {
-    match &expr {
-        Expr::Cast(cast) if cast.expr.get_type(schema).is_ok_and(|kind| kind.is_numeric()) => {
-            uncast(cast.expr.as_ref().clone(), schema)
-        }
-        _ => expr,
-    }
-}
-
-/// The expression as a person wrote it: without the cast that the engine adds.
-fn shown(expr: &Expr) -> String {
-    match expr {
-        Expr::Cast(cast) => shown(&cast.expr),
-        other => other.to_string(),
     }
 }
 
@@ -326,26 +234,50 @@ fn input_plan(
     input: LogicalPlan,
     unit: usize,
     keys: &[Total],
+    sets: Option<&[GroupingSet]>,
     arguments: Vec<Expr>,
     filters: Vec<Expr>,
     spec: &ReleaseSpec,
 ) -> Result<LogicalPlan, Refusal> {
-    let unit = Expr::Column(Column::from(input.schema().qualified_field(unit)));
+    let unit = unit_of(&input, unit);
+    let input = match sets {
+        None => input,
+        Some(sets) => for_each_set(input, sets, spec)?,
+    };
+    let number = || Expr::Column(Column::new_unqualified(SET_COLUMN));
     let mut exprs = vec![unit.alias("unit")];
     for (at, key) in keys.iter().enumerate() {
         // The result's type: under a union or a cast the two agree already.
         let to = spec.keys[at].data_type();
         let key = match key.expr.get_type(input.schema())? {
-            kind if kind == *to => unaliased(&key.expr),
-            _ => datafusion::logical_expr::try_cast(unaliased(&key.expr), to.clone()),
+            kind if kind == *to => unaliased(&key.expr).clone(),
+            _ => datafusion::logical_expr::try_cast(unaliased(&key.expr).clone(), to.clone()),
+        };
+        let without = numbers_without(sets, at);
+        let key = if without.is_empty() {
+            key
+        } else {
+            Expr::Case(Case {
+                expr: None,
+                when_then_expr: vec![(
+                    Box::new(Expr::InList(InList { expr: Box::new(number()), list: without, negated: false })),
+                    Box::new(lit(ScalarValue::try_from(to)?)),
+                )],
+                else_expr: Some(Box::new(key)),
+            })
         };
         exprs.push(key.alias(format!("key{at}")));
+    }
+    if sets.is_some() {
+        let to = spec.keys[keys.len()].data_type().clone();
+        exprs.push(datafusion::logical_expr::cast(number(), to).alias(format!("key{}", keys.len())));
     }
     exprs.extend(arguments.into_iter().enumerate().map(|(at, expr)| expr.alias(format!("argument{at}"))));
     exprs.extend(filters.into_iter().enumerate().map(|(at, expr)| expr.alias(format!("filter{at}"))));
     let mut plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
     if let Groups::Public { keys: domains, .. } = &spec.groups {
-        for (at, domain) in domains.iter().enumerate() {
+        for (at, domain) in domains.iter().enumerate().take(keys.len()) {
+            // NULL stands for every value where the set has not the key.
             plan = LogicalPlan::Filter(Filter::try_new(is_listed(at, domain), Arc::new(plan))?);
         }
     }
@@ -366,11 +298,79 @@ fn is_listed(at: usize, domain: &[ScalarValue]) -> Expr {
     if domain.iter().any(ScalarValue::is_null) { listed.or(key.is_null()) } else { listed }
 }
 
-fn unaliased(expr: &Expr) -> Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other.clone(),
+/// One grouping of `GROUPING SETS`.
+#[derive(Debug, Clone)]
+struct GroupingSet {
+    /// The engine's number: a bit for each key that the set has not, the last key's being the lowest.
+    number: u64,
+    /// The keys that it has.
+    keys: Vec<usize>,
+}
+
+/// The column that numbers the sets.
+const SET_COLUMN: &str = "__tollgate_set";
+
+fn grouping_sets(aggregate: &Aggregate) -> Result<Option<Vec<GroupingSet>>, Refusal> {
+    let [Expr::GroupingSet(_)] = &aggregate.group_expr[..] else { return Ok(None) };
+    let keys: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+    if keys.len() > 16 {
+        return Err(Refusal::too_large("GROUPING SETS over more than 16 keys", "group by fewer columns"));
     }
+    let expanded = enumerate_grouping_sets(aggregate.group_expr.clone())?;
+    let [Expr::GroupingSet(set)] = &expanded[..] else {
+        return Err(Refusal::not_private("these GROUPING SETS are not answered", "write them out"));
+    };
+    let listed: Vec<Vec<Expr>> = match set {
+        datafusion::logical_expr::GroupingSet::GroupingSets(sets) => sets.clone(),
+        datafusion::logical_expr::GroupingSet::Rollup(exprs) => {
+            (0..=exprs.len()).rev().map(|len| exprs[..len].to_vec()).collect()
+        }
+        datafusion::logical_expr::GroupingSet::Cube(exprs) => (0..1u32 << exprs.len().min(16))
+            .rev()
+            .map(|chosen| {
+                let has = |at: usize| chosen >> (exprs.len() - 1 - at) & 1 == 1;
+                exprs.iter().enumerate().filter(|(at, _)| has(*at)).map(|(_, expr)| expr.clone()).collect()
+            })
+            .collect(),
+    };
+    let mut sets: Vec<GroupingSet> = Vec::with_capacity(listed.len());
+    for exprs in &listed {
+        let has: Vec<usize> = (0..keys.len()).filter(|at| exprs.contains(&keys[*at])).collect();
+        let number = (0..keys.len()).filter(|at| !has.contains(at)).map(|at| 1u64 << (keys.len() - 1 - at)).sum();
+        if sets.iter().any(|set| set.number == number) {
+            return Err(Refusal::not_private("one grouping set is there twice", "leave one of the two out"));
+        }
+        sets.push(GroupingSet { number, keys: has });
+    }
+    Ok(Some(sets))
+}
+
+/// The numbers of the sets that have not key `at`.
+fn numbers_without(sets: Option<&[GroupingSet]>, at: usize) -> Vec<Expr> {
+    sets.unwrap_or_default().iter().filter(|set| !set.keys.contains(&at)).map(|set| lit(set.number)).collect()
+}
+
+/// Each row once for each grouping set.
+fn for_each_set(input: LogicalPlan, sets: &[GroupingSet], spec: &ReleaseSpec) -> Result<LogicalPlan, Refusal> {
+    debug_assert!(spec.sets.is_some(), "sets are in the specification");
+    let values = sets.iter().map(|set| vec![lit(set.number)]).collect();
+    let values = LogicalPlanBuilder::values(values)?
+        .project([Expr::Column(Column::new_unqualified("column1")).alias(SET_COLUMN)])?;
+    Ok(values.cross_join(input)?.build()?)
+}
+
+/// Above an outer join that keeps public rows, these are the groups: so some key must be a column of each such table.
+fn check_preserved(private: &PrivateRelation, keys: &[Total]) -> Result<(), Refusal> {
+    let grouped = |table: &usize| {
+        keys.iter().any(|key| matches!(&key.facts.keys, Some(Keys::Table { table: known, .. }) if known == table))
+    };
+    if private.preserved.iter().all(grouped) {
+        return Ok(());
+    }
+    Err(Refusal::not_private(
+        "an outer join that keeps every public row has a row for each of them only when they are the groups",
+        "group by a column of the public table; or use JOIN",
+    ))
 }
 
 /// The aggregate's own schema, then the half-widths if they are asked for. They are drawn, or rather computed, in any

@@ -137,11 +137,15 @@ impl Engine {
     ///
     /// # Errors
     /// When a plan cannot be made or proven.
-    pub async fn plan_release(&self, release: ReleaseNode) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
+    pub async fn plan_release(
+        &self,
+        release: ReleaseNode,
+        known: Vec<Vec<RecordBatch>>,
+    ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(release) });
         let plan = self.state.optimize(&plan)?;
         verify::release_plan(&plan)?;
-        let plan = self.physical(&plan, ReleasePlanner::default()).await?;
+        let plan = self.physical(&plan, ReleasePlanner::new(Vec::new(), known)).await?;
         verify::release_execution(&plan)?;
         Ok(plan)
     }
@@ -162,11 +166,16 @@ impl Engine {
     ///
     /// # Errors
     /// When the plan reads anything but released values and public tables, or cannot be run.
-    pub async fn run_post(&self, plan: &LogicalPlan, drawn: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, EngineError> {
+    pub async fn run_post(
+        &self,
+        plan: &LogicalPlan,
+        drawn: Vec<RecordBatch>,
+        known: Vec<Vec<RecordBatch>>,
+    ) -> Result<Vec<RecordBatch>, EngineError> {
         verify::post_plan(plan)?;
         let plan = self.state.optimize(plan)?;
         verify::post_plan(&plan)?;
-        let plan = self.physical(&plan, ReleasePlanner::new(drawn)).await?;
+        let plan = self.physical(&plan, ReleasePlanner::new(drawn, known)).await?;
         self.collect(plan).await
     }
 

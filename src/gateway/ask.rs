@@ -1,5 +1,6 @@
 //! The main job: a question becomes a private answer, charged before it is drawn.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,18 +10,23 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{DateTime, Utc};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
 use crate::accounting::{Accounting, Loss, pure_as_zcdp};
-use crate::analysis::{Analysed, AnalysedRelease, Options, analyse};
+use crate::analysis::{
+    Analysed, AnalysedRelease, Options, Origin, Outcome, PublicRows, analyse, known_of, with_values,
+};
 use crate::catalog::Freshness;
 use crate::engine::EngineError;
-use crate::ledger::ReleaseKey;
+use crate::ledger::{HeldRelease, ReleaseKey};
 use crate::release::{Groups, MeasureKind, Output, ReleaseNode, ReleaseSpec, SelectionKey};
 use crate::sql;
 
 use super::authorise::authorise;
-use super::charge::{Charged, accounts, charge, lines};
+use super::charge::{Charged, accounts, charge, lines, summed};
 use super::price::{Priced, PricedRelease, price};
 use super::{
     Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget,
@@ -59,22 +65,25 @@ impl Gateway {
         let analysed = self.analyse(caller, question, now).await?;
         let priced = price(&analysed, question.epsilon)?;
         let query_id = Uuid::now_v7();
-        let (Some(release), Some(priced_release)) = (analysed.releases().first(), priced.release.clone()) else {
+        if analysed.releases().is_empty() {
             return self.answer_public(&analysed, query_id, question.dry_run).await;
-        };
+        }
         if question.dry_run {
-            let would_pay = accounts(self.store.as_ref(), release, priced_release.cost(), consumer, now).await?;
-            let facts = Facts { analysed: &analysed, release, noise: &priced_release, priced: &priced };
-            let lines = lines(&would_pay, |_| true);
-            let privacy = facts.privacy(false, lines);
+            let mut would_pay = Vec::new();
+            for (release, priced) in analysed.releases().iter().zip(&priced.releases) {
+                let accounts = accounts(self.store.as_ref(), release, priced.cost(), consumer, now).await?;
+                would_pay.extend(lines(&accounts, |_| true));
+            }
+            let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
+            let privacy = facts.privacy(false, summed(would_pay));
             return self.finish(&facts, query_id, privacy, None, consumer, now).await;
         }
-        self.check_fan_out(&analysed).await?;
-        let (batch, noise, charged) =
-            self.released(question, query_id, &priced, &priced_release, release, consumer, now).await?;
-        let facts = Facts { analysed: &analysed, release, noise: &noise, priced: &priced };
-        let rows = self.in_time(self.engine.run_post(analysed.post(), vec![batch])).await?;
-        let privacy = facts.privacy(charged.earlier, charged.lines);
+        self.check_fan_outs(&analysed).await?;
+        let drawn = self.released(question, query_id, &priced, &analysed, consumer, now).await?;
+        let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
+        let rows = self.in_time(self.engine.run_post(analysed.post(), drawn.batches, drawn.known)).await?;
+        let earlier = drawn.charged.iter().all(|charged| charged.earlier);
+        let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
         self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await
     }
 
@@ -99,78 +108,167 @@ impl Gateway {
             with_error_columns: question.with_error_columns,
             max_cells: self.limits.max_cells,
         };
-        analyse(&planned, &options).map_err(translate::refusal)
+        // Which groups there are may depend on public tables: their keys are read, and the analysis made again with them.
+        let mut public = PublicRows::none();
+        for _ in 0..MAX_ANALYSES {
+            match analyse(&planned, &options, &public).map_err(translate::refusal)? {
+                Outcome::Done(analysed) => return Ok(*analysed),
+                Outcome::Wants(plans) => {
+                    for plan in plans {
+                        let rows = self.in_time(self.engine.run_post(&plan, Vec::new(), Vec::new())).await?;
+                        public.insert(&plan, scalars(&rows)?);
+                    }
+                }
+            }
+        }
+        Err(translate::internal("the analysis asks for public rows again and again"))
     }
 
-    /// The drawn values of a release: kept ones if the consumer has paid for them, else paid for and drawn now.
+    /// The drawn values of every release: kept ones where the consumer has paid for them, else paid for and drawn now, in
+    /// order, so that a release finds the values that it reads.
     async fn released(
         &self,
         question: &Question,
         query_id: Uuid,
         priced: &Priced,
-        priced_release: &PricedRelease,
-        release: &AnalysedRelease,
+        analysed: &Analysed,
         consumer: &str,
         now: DateTime<Utc>,
-    ) -> Result<(RecordBatch, PricedRelease, Charged), GatewayError> {
-        let key = priced_release.key;
-        let _turn = self.in_flight.turn(key).await;
-        let paid = self.store.has_paid(consumer, key, priced_release.precision()).await.map_err(translate::ledger)?;
-        let pay = || charge(self.store.as_ref(), question, query_id, priced, priced_release, release, consumer, now);
-        if paid.is_some() {
-            // A kept answer needs no room and no plan, but the ledger still says whether the consumer may have it.
-            let charged = pay().await?;
-            let held =
-                self.store.held_for(consumer, key, priced_release.precision()).await.map_err(translate::ledger)?;
-            if let Some(held) = held {
-                let noise = priced_release.at(release, held.precision, charged.delta)?;
-                return Ok((decode(&held.payload)?, noise, charged));
+    ) -> Result<Drawn, GatewayError> {
+        let store = self.store.as_ref();
+        // In the order of their keys, so that two queries never wait for each other.
+        let keys: BTreeSet<ReleaseKey> = priced.releases.iter().map(|release| release.key).collect();
+        let mut turns = Vec::with_capacity(keys.len());
+        for key in keys {
+            turns.push(self.in_flight.turn(key).await);
+        }
+        let pay = || charge(store, question, query_id, priced, analysed, consumer, now);
+        let mut all_paid = true;
+        for release in &priced.releases {
+            let paid = store.has_paid(consumer, release.key, release.precision()).await.map_err(translate::ledger)?;
+            all_paid &= paid.is_some();
+        }
+        let mut charged = None;
+        if all_paid {
+            // Kept answers need no room and no plan, but the ledger still says whether the consumer may have them.
+            let paid = pay().await?;
+            if let Some(drawn) = self.held(priced, analysed, consumer, &paid).await? {
+                return Ok(Drawn { charged: paid, ..drawn });
             }
+            charged = Some(paid);
         }
         let _room = self.room().await?;
         // Planned and proven before it is paid for: what fails here cannot depend on the data.
-        let planned = |noise: &PricedRelease| {
-            ReleaseNode::new(
-                release.input.clone(),
-                Arc::clone(&release.spec),
-                Arc::clone(&noise.noise),
-                selection_key(key),
-            )
-        };
-        let node = planned(priced_release).map_err(|error| translate::engine(error.into()))?;
-        let mut plan = self.engine.plan_release(node).await.map_err(translate::engine)?;
-        let charged = pay().await?;
-        let noise = priced_release.at(release, charged.precision, charged.delta)?;
-        if noise.precision() != priced_release.precision() {
-            // Paid for earlier at another precision, and not drawn then: it is drawn as it was paid for.
-            let node = planned(&noise).map_err(|error| translate::engine(error.into()))?;
-            plan = self.engine.plan_release(node).await.map_err(translate::engine)?;
+        let nothing_known = vec![Vec::new(); analysed.known().len()];
+        for (release, noise) in analysed.releases().iter().zip(&priced.releases) {
+            self.plan_release(release, noise, &nothing_known).await?;
         }
-        let held = match self.store.held_for(consumer, key, charged.precision).await.map_err(translate::ledger)? {
-            // Another consumer's identical release, paid for at the same price: one draw is shown to both.
-            Some(held) => held,
-            None => {
-                let batch = self.in_time(self.engine.run_release(plan)).await?;
-                let facts = serde_json::json!({
-                    "units": noise.noise.units(),
-                    "measures": noise.noise.measures(),
-                    "cost": noise.cost(),
-                });
-                self.store
-                    .keep_release(key, charged.precision, charged.id, &encode(&batch)?, &facts.to_string())
-                    .await
-                    .map_err(translate::ledger)?
-            }
+        let charged = match charged {
+            Some(charged) => charged,
+            None => pay().await?,
         };
-        Ok((decode(&held.payload)?, noise, charged))
+        let mut drawn = Drawn { batches: Vec::new(), noise: Vec::new(), known: nothing_known, charged: Vec::new() };
+        let mut computed = 0;
+        for (at, (release, charge)) in analysed.releases().iter().zip(&charged).enumerate() {
+            self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
+            // Paid for earlier at another precision, and not drawn then: it is drawn as it was paid for.
+            let noise = priced.releases[at].at(release, charge.precision, charge.delta)?;
+            let held = store.held_for(consumer, noise.key, charge.precision).await.map_err(translate::ledger)?;
+            let held = match held {
+                // Another consumer's identical release, paid for at the same price: one draw is shown to both.
+                Some(held) => held,
+                None => self.draw(release, &noise, charge, &drawn.known).await?,
+            };
+            drawn.batches.push(decode(&held.payload)?);
+            drawn.noise.push(noise);
+        }
+        self.compute_known(analysed, analysed.releases().len(), &mut computed, &mut drawn).await?;
+        drawn.charged = charged;
+        drop(turns);
+        Ok(drawn)
+    }
+
+    /// The kept draws of all releases, if there is one of each.
+    async fn held(
+        &self,
+        priced: &Priced,
+        analysed: &Analysed,
+        consumer: &str,
+        charged: &[Charged],
+    ) -> Result<Option<Drawn>, GatewayError> {
+        let mut drawn = Drawn::default();
+        for ((release, noise), charged) in analysed.releases().iter().zip(&priced.releases).zip(charged) {
+            let held = self.store.held_for(consumer, noise.key, noise.precision()).await.map_err(translate::ledger)?;
+            let Some(held) = held else { return Ok(None) };
+            drawn.noise.push(noise.at(release, held.precision, charged.delta)?);
+            drawn.batches.push(decode(&held.payload)?);
+        }
+        drawn.known = vec![Vec::new(); analysed.known().len()];
+        let mut computed = 0;
+        self.compute_known(analysed, analysed.releases().len(), &mut computed, &mut drawn).await?;
+        Ok(Some(drawn))
+    }
+
+    /// Computes the relations that need no more than the first `releases` draws, and are not computed yet.
+    async fn compute_known(
+        &self,
+        analysed: &Analysed,
+        releases: usize,
+        computed: &mut usize,
+        drawn: &mut Drawn,
+    ) -> Result<(), GatewayError> {
+        while let Some(known) = analysed.known().get(*computed).filter(|known| known.after <= releases) {
+            let run = self.engine.run_post(&known.plan, drawn.batches.clone(), drawn.known.clone());
+            drawn.known[*computed] = self.in_time(run).await?;
+            *computed += 1;
+        }
+        Ok(())
+    }
+
+    async fn plan_release(
+        &self,
+        release: &AnalysedRelease,
+        noise: &PricedRelease,
+        known: &[Vec<RecordBatch>],
+    ) -> Result<Arc<dyn ExecutionPlan>, GatewayError> {
+        let value = |index: usize| scalar_of(known.get(index)?);
+        let node = with_values(&release.input, value)
+            .and_then(|input| {
+                let (spec, plan) = (Arc::clone(&release.spec), Arc::clone(&noise.noise));
+                ReleaseNode::new(input, spec, plan, selection_key(noise.key))
+            })
+            .map_err(|error| translate::engine(error.into()))?;
+        self.engine.plan_release(node, known.to_vec()).await.map_err(translate::engine)
+    }
+
+    /// Draws a release that is paid for, and keeps it.
+    async fn draw(
+        &self,
+        release: &AnalysedRelease,
+        noise: &PricedRelease,
+        charged: &Charged,
+        known: &[Vec<RecordBatch>],
+    ) -> Result<HeldRelease, GatewayError> {
+        let plan = self.plan_release(release, noise, known).await?;
+        let batch = self.in_time(self.engine.run_release(plan)).await?;
+        let facts = serde_json::json!({
+            "units": noise.noise.units(),
+            "measures": noise.noise.measures(),
+            "cost": noise.cost(),
+        });
+        self.store
+            .keep_release(noise.key, charged.precision, charged.id, &encode(&batch)?, &facts.to_string())
+            .await
+            .map_err(translate::ledger)
     }
 
     /// Refuses a join in which one private row would meet many public ones, before anything is charged: the work, and
     /// whether it is done in time, would tell whether the private row is there (DESIGN 4.4).
-    async fn check_fan_out(&self, analysed: &Analysed) -> Result<(), GatewayError> {
+    async fn check_fan_outs(&self, analysed: &Analysed) -> Result<(), GatewayError> {
         let mut product = 1i64;
         for plan in analysed.fan_outs() {
-            let rows = self.in_time(self.engine.run_post(plan, Vec::new())).await?;
+            let known = self.public_known(analysed, plan).await?;
+            let rows = self.in_time(self.engine.run_post(plan, Vec::new(), known)).await?;
             let most = rows
                 .first()
                 .filter(|batch| batch.num_rows() == 1)
@@ -186,6 +284,22 @@ impl Gateway {
             format!("one private row would be joined to {product} public rows, and at most {MAX_FAN_OUT} are answered"),
         )
         .with_hint("join on a column that identifies a row of the public table"))
+    }
+
+    /// The relations that `plan` reads and that are computed from public tables alone.
+    async fn public_known(
+        &self,
+        analysed: &Analysed,
+        plan: &LogicalPlan,
+    ) -> Result<Vec<Vec<RecordBatch>>, GatewayError> {
+        let mut rows = vec![Vec::new(); analysed.known().len()];
+        for index in known_of(plan) {
+            if let Some(known) = analysed.known().get(index).filter(|known| known.after == 0) {
+                let run = self.engine.run_post(&known.plan, Vec::new(), rows.clone());
+                rows[index] = self.in_time(run).await?;
+            }
+        }
+        Ok(rows)
     }
 
     /// Waits a while for room to run.
@@ -240,7 +354,7 @@ impl Gateway {
             None
         } else {
             let _room = self.room().await?;
-            let rows = self.in_time(self.engine.run_post(analysed.post(), Vec::new())).await?;
+            let rows = self.in_time(self.engine.run_post(analysed.post(), Vec::new(), Vec::new())).await?;
             Some(under(&schema, rows)?)
         };
         Ok(Answer {
@@ -262,64 +376,77 @@ impl Gateway {
     }
 }
 
+/// The drawn releases of a query, and what was computed from them on the way.
+#[derive(Default)]
+struct Drawn {
+    batches: Vec<RecordBatch>,
+    noise: Vec<PricedRelease>,
+    known: Vec<Vec<RecordBatch>>,
+    charged: Vec<Charged>,
+}
+
 /// What an answer says of itself; from policy, SQL and price alone.
 struct Facts<'a> {
     analysed: &'a Analysed,
-    release: &'a AnalysedRelease,
-    noise: &'a PricedRelease,
+    /// By release.
+    noise: &'a [PricedRelease],
     priced: &'a Priced,
 }
 
 impl Facts<'_> {
     fn privacy(&self, cached: bool, charges: Vec<ChargeLine>) -> PrivacyFacts {
-        let cost = self.noise.cost();
+        let steps = self.noise.iter().fold(0u64, |sum, release| sum.saturating_add(release.precision()));
+        let delta = self.noise.iter().map(|release| release.cost().delta.to_f64()).sum();
+        let accounting = self.noise.first().map_or(Accounting::Zcdp, |release| release.accounting);
         let zcdp = self.analysed.datasets().values().any(|policy| policy.privacy.accounting == Accounting::Zcdp);
-        let rho = match cost.loss {
+        let rho = match Loss::from_steps(accounting, steps) {
             Loss::Zcdp(rho) => Some(rho),
             Loss::Pure(epsilon) => zcdp.then(|| pure_as_zcdp(epsilon)),
         };
         PrivacyFacts {
             epsilon: self.priced.epsilon.to_f64(),
-            delta: match cost.loss {
-                Loss::Zcdp(_) => self.priced.query_delta.to_f64(),
-                Loss::Pure(_) => 0.0,
+            delta: match accounting {
+                Accounting::Zcdp => self.priced.query_delta.to_f64(),
+                Accounting::Pure => 0.0,
             },
             rho: rho.map(crate::accounting::Rho::to_f64),
-            delta_selection: cost.delta.to_f64(),
+            delta_selection: delta,
             cached,
             charges,
         }
     }
 
+    /// The groups of all releases together: public if those of each are, as small as the largest minimum.
     fn groups(&self) -> GroupFacts {
-        let spec = &self.release.spec;
+        let releases = self.analysed.releases();
         GroupFacts {
-            public: matches!(spec.groups, Groups::Public { .. }),
-            min_size: spec.min_group_size,
-            units_to_appear_95: self.noise.noise.selection().map_or(1, |selection| selection.units_to_appear_95),
+            public: releases.iter().all(|release| matches!(release.spec.groups, Groups::Public { .. })),
+            min_size: releases.iter().map(|release| release.spec.min_group_size).max().unwrap_or(1),
+            units_to_appear_95: self
+                .noise
+                .iter()
+                .map(|release| release.noise.selection().map_or(1, |selection| selection.units_to_appear_95))
+                .max()
+                .unwrap_or(1),
         }
     }
 
     fn accuracy(&self) -> Vec<Option<Accuracy>> {
-        self.analysed
-            .origins()
-            .iter()
-            .map(|origin| origin.and_then(|origin| self.output_accuracy(origin.output)))
-            .collect()
+        self.analysed.origins().iter().map(|origin| origin.and_then(|origin| self.output_accuracy(origin))).collect()
     }
 
-    fn output_accuracy(&self, output: usize) -> Option<Accuracy> {
-        let spec: &ReleaseSpec = &self.release.spec;
-        let noise = &self.noise.noise;
-        let (law, step) = match &spec.outputs.get(output)?.1 {
+    fn output_accuracy(&self, origin: Origin) -> Option<Accuracy> {
+        let spec: &ReleaseSpec = &self.analysed.releases().get(origin.release)?.spec;
+        let noise = &self.noise.get(origin.release)?.noise;
+        let (law, step) = match &spec.outputs.get(origin.output)?.1 {
             Output::Units => (noise.units()?, 1.0),
             Output::Count { measure } => (noise.measures().get(*measure)?, 1.0),
             Output::Sum { measure } => {
                 let MeasureKind::Sum { lattice, .. } = &spec.measures.get(*measure)?.kind else { return None };
                 (noise.measures().get(*measure)?, lattice.describe().step)
             }
-            Output::Average { sum, .. } => {
-                let mechanism = noise.measures().get(*sum)?.mechanism();
+            Output::Computed { measures, .. } => {
+                let mechanism = noise.measures().get(*measures.first()?)?.mechanism();
                 return Some(Accuracy { mechanism, std_dev: None, half_width_95: None, per_row: true });
             }
         };
@@ -331,6 +458,9 @@ impl Facts<'_> {
         })
     }
 }
+
+/// How often a query is analysed: once more for each level of public keys that it groups by.
+const MAX_ANALYSES: usize = 8;
 
 /// How many public rows one private row may be joined to, over all joins of a query.
 const MAX_FAN_OUT: i64 = 64;
@@ -364,6 +494,25 @@ fn under(schema: &SchemaRef, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>,
                 .map_err(|_| translate::internal("the result has other columns than its plan"))
         })
         .collect()
+}
+
+/// Rows of a small result as values.
+fn scalars(rows: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, GatewayError> {
+    let mut values = Vec::new();
+    for batch in rows {
+        for row in 0..batch.num_rows() {
+            let of_row = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row));
+            let of_row: Result<Vec<_>, _> = of_row.collect();
+            values.push(of_row.map_err(|_| translate::internal("public keys could not be read"))?);
+        }
+    }
+    Ok(values)
+}
+
+/// The value of a scalar subquery: that of its one row, NULL where it has none. `None` while it is not computed.
+fn scalar_of(rows: &[RecordBatch]) -> Option<ScalarValue> {
+    let batch = rows.iter().find(|batch| batch.num_rows() > 0)?;
+    ScalarValue::try_from_array(batch.column(0), 0).ok()
 }
 
 fn encode(batch: &RecordBatch) -> Result<Vec<u8>, GatewayError> {

@@ -5,13 +5,13 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Spent, epsilon_of, left, rho_for};
-use crate::analysis::AnalysedRelease;
+use crate::analysis::{Analysed, AnalysedRelease};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
 use crate::policy::{DatasetPolicy, Period};
 
-use super::price::{Priced, PricedRelease};
+use super::price::Priced;
 use super::{ChargeLine, Code, GatewayError, Question, translate};
 
 /// One consumer's account of one dataset, and what it may spend.
@@ -99,51 +99,91 @@ pub(super) struct Charged {
     pub(super) lines: Vec<ChargeLine>,
 }
 
-/// Charges a priced release, or finds that the consumer has paid for it already.
+/// Charges every release of a query, or finds that the consumer has paid for it already: all, or none.
 pub(super) async fn charge(
     store: &dyn Store,
     question: &Question,
     query_id: Uuid,
     priced: &Priced,
-    release: &PricedRelease,
-    analysed: &AnalysedRelease,
+    analysed: &Analysed,
     consumer: &str,
     now: DateTime<Utc>,
-) -> Result<Charged, GatewayError> {
-    let cost = release.cost();
-    let accounts = accounts(store, analysed, cost, consumer, now).await?;
-    let charge = Charge {
-        consumer: consumer.to_owned(),
-        release: release.key,
-        precision: release.precision(),
-        idempotency: question
-            .idempotency_key
-            .clone()
-            .map(|key| Idempotency { key, request_hash: request_hash(question, priced) }),
-        query: QueryRecord {
-            query_id,
-            sql: question.sql.clone(),
-            purpose: question.purpose.clone(),
-            datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
-        },
-        at: now,
-        accounts,
-    };
-    match store.charge(&charge).await.map_err(translate::ledger)? {
-        ChargeOutcome::Charged { charge_id, charged, shared: _ } => Ok(Charged {
-            id: charge_id,
+) -> Result<Vec<Charged>, GatewayError> {
+    let mut charges = Vec::with_capacity(priced.releases.len());
+    for (at, (release, analysed)) in priced.releases.iter().zip(analysed.releases()).enumerate() {
+        charges.push(Charge {
+            consumer: consumer.to_owned(),
+            release: release.key,
             precision: release.precision(),
-            delta: cost.delta,
-            earlier: false,
-            lines: lines(&charge.accounts, |account| charged.iter().any(|(paid, _)| paid == account)),
-        }),
-        ChargeOutcome::AlreadyPaid { charge_id, precision } => {
-            let costs = store.costs_of(charge_id).await.map_err(translate::ledger)?;
-            let delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
-            Ok(Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new() })
-        }
-        ChargeOutcome::Refused { short } => Err(exceeded(priced, release.accounting, &short)),
+            idempotency: question.idempotency_key.as_ref().map(|key| Idempotency {
+                // One key a release: the client's own, and for those after the first its place beside it.
+                key: if at == 0 { key.clone() } else { format!("{key}\u{1f}{at}") },
+                request_hash: request_hash(question, priced),
+            }),
+            query: QueryRecord {
+                query_id,
+                sql: question.sql.clone(),
+                purpose: question.purpose.clone(),
+                datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
+            },
+            at: now,
+            accounts: accounts(store, analysed, release.cost(), consumer, now).await?,
+        });
     }
+    let outcomes = store.charge_all(&charges).await.map_err(translate::ledger)?;
+    let mut charged_all = Vec::with_capacity(outcomes.len());
+    for (outcome, (charge, release)) in outcomes.into_iter().zip(charges.iter().zip(&priced.releases)) {
+        charged_all.push(match outcome {
+            ChargeOutcome::Charged { charge_id, charged, shared: _ } => Charged {
+                id: charge_id,
+                precision: release.precision(),
+                delta: release.cost().delta,
+                earlier: false,
+                lines: lines(&charge.accounts, |account| charged.iter().any(|(paid, _)| paid == account)),
+            },
+            ChargeOutcome::AlreadyPaid { charge_id, precision } => {
+                let costs = store.costs_of(charge_id).await.map_err(translate::ledger)?;
+                let delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
+                Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new() }
+            }
+            ChargeOutcome::Refused { mut short } => {
+                // As they stand without the query's other releases, which were taken back with it.
+                let names: Vec<Account> = short.iter().map(|short| short.account.clone()).collect();
+                let spent = store.spent(&names).await.map_err(translate::ledger)?;
+                for (short, spent) in short.iter_mut().zip(spent) {
+                    short.spent = spent.unwrap_or_else(|| Spent::nothing(short.limit.accounting()));
+                }
+                return Err(exceeded(priced, release.accounting, &short));
+            }
+        });
+    }
+    if charged_all.len() == charges.len() {
+        Ok(charged_all)
+    } else {
+        Err(translate::internal("a charge has no outcome"))
+    }
+}
+
+/// The lines of several charges, one for each account.
+pub(super) fn summed(lines: impl IntoIterator<Item = ChargeLine>) -> Vec<ChargeLine> {
+    let mut sums: Vec<ChargeLine> = Vec::new();
+    for line in lines {
+        let add = |sum: &mut Option<f64>, more: Option<f64>| {
+            *sum = match (*sum, more) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+        };
+        match sums.iter_mut().find(|sum| sum.account == line.account) {
+            Some(sum) => {
+                add(&mut sum.rho, line.rho);
+                add(&mut sum.epsilon, line.epsilon);
+                sum.delta += line.delta;
+            }
+            None => sums.push(line),
+        }
+    }
+    sums
 }
 
 /// The lines of a charge as the caller reads them: each account in its own measure.

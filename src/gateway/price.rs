@@ -17,7 +17,8 @@ use super::{Code, GatewayError, translate};
 pub(super) struct Priced {
     pub(super) epsilon: Epsilon,
     pub(super) query_delta: Delta,
-    pub(super) release: Option<PricedRelease>,
+    /// One for each release of the query, in its order.
+    pub(super) releases: Vec<PricedRelease>,
 }
 
 /// The release of a question, with its noise and its name in the ledger.
@@ -65,9 +66,23 @@ pub(super) fn price(analysed: &Analysed, asked: Option<f64>) -> Result<Priced, G
         .with_hint(format!("ask with epsilon {most} or less")));
     }
     let query_delta = budgets().map(|budget| budget.query_delta).min().unwrap_or(Delta::ZERO);
-    // The analysis lets one release through; a query of public tables alone has none.
-    let release = analysed.releases().first().map(|release| priced(release, epsilon, query_delta)).transpose()?;
-    Ok(Priced { epsilon, query_delta, release })
+    // With one pure account in the query all of its noise is Laplace (DESIGN 4.2).
+    let accounting = noise_for(datasets.values().map(|policy| policy.privacy.accounting));
+    let whole = match accounting {
+        Accounting::Zcdp => Loss::Zcdp(rho_for(epsilon, query_delta)),
+        Accounting::Pure => Loss::Pure(epsilon),
+    };
+    // Shared by the mechanisms of all releases alike.
+    let mechanisms: u64 = analysed.releases().iter().map(|release| release.spec.mechanisms()).sum();
+    let mut releases: Vec<PricedRelease> = Vec::with_capacity(analysed.releases().len());
+    for release in analysed.releases() {
+        let steps = u128::from(whole.steps()) * u128::from(release.spec.mechanisms()) / u128::from(mechanisms.max(1));
+        let loss = Loss::from_steps(accounting, u64::try_from(steps).unwrap_or(u64::MAX));
+        let inner: Vec<&PricedRelease> = release.reads.iter().filter_map(|read| releases.get(*read)).collect();
+        let priced = priced(release, loss, &inner)?;
+        releases.push(priced);
+    }
+    Ok(Priced { epsilon, query_delta, releases })
 }
 
 fn checked(epsilon: f64) -> Result<Epsilon, GatewayError> {
@@ -84,12 +99,8 @@ fn checked(epsilon: f64) -> Result<Epsilon, GatewayError> {
     }
 }
 
-fn priced(release: &AnalysedRelease, epsilon: Epsilon, query_delta: Delta) -> Result<PricedRelease, GatewayError> {
-    let accounting = noise_for(release.datasets.values().map(|policy| policy.privacy.accounting));
-    let loss = match accounting {
-        Accounting::Zcdp => Loss::Zcdp(rho_for(epsilon, query_delta)),
-        Accounting::Pure => Loss::Pure(epsilon),
-    };
+fn priced(release: &AnalysedRelease, loss: Loss, inner: &[&PricedRelease]) -> Result<PricedRelease, GatewayError> {
+    let accounting = loss.accounting();
     let delta_selection = delta_selection(&release.datasets, loss);
     let noise =
         NoisePlan::new(&release.spec, Price { loss, delta_selection }).map_err(|error| translate::price(&error))?;
@@ -100,7 +111,7 @@ fn priced(release: &AnalysedRelease, epsilon: Epsilon, query_delta: Delta) -> Re
         )
         .with_hint("add an aggregate, such as count(*)"));
     }
-    Ok(PricedRelease { noise: Arc::new(noise), key: key(release, accounting), accounting })
+    Ok(PricedRelease { noise: Arc::new(noise), key: key(release, accounting, inner), accounting })
 }
 
 /// δ_sel = δ_limit·loss/loss_limit, so that both run out together; the least that any dataset's budget gives.
@@ -118,11 +129,16 @@ fn delta_selection(datasets: &BTreeMap<DatasetName, Arc<DatasetPolicy>>, loss: L
         .unwrap_or(Delta::ZERO)
 }
 
-/// The release's name: its canonical text and the kind of its noise. Its price is not part of it.
-fn key(release: &AnalysedRelease, accounting: Accounting) -> ReleaseKey {
+/// The release's name: its canonical text, the kind of its noise, and which draws it reads. Its own price is not part of it.
+fn key(release: &AnalysedRelease, accounting: Accounting, inner: &[&PricedRelease]) -> ReleaseKey {
     let mut hasher = blake3::Hasher::new();
     hasher.update(accounting.to_string().as_bytes());
     hasher.update(&[0]);
+    hasher.update(&(release.canonical.len() as u64).to_le_bytes());
     hasher.update(release.canonical.as_bytes());
+    for inner in inner {
+        hasher.update(&inner.key.0);
+        hasher.update(&inner.precision().to_le_bytes());
+    }
     ReleaseKey(*hasher.finalize().as_bytes())
 }

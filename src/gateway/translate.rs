@@ -22,6 +22,7 @@ pub(super) fn parse(error: ParseError) -> GatewayError {
         | ParseError::TooComplex { .. }
         | ParseError::CteCopies { .. }
         | ParseError::Concatenations { .. } => (Code::TooLarge, "shorten the statement"),
+        ParseError::Placeholder => (Code::SqlInvalid, "replace each placeholder by a literal"),
         ParseError::NotOne { .. } => (Code::SqlInvalid, "send one SELECT"),
         ParseError::NotSelect(_) => (Code::NotAllowed, "send a SELECT; GET /v1/datasets shows what there is"),
         ParseError::TableName(_) => (Code::SqlInvalid, "GET /v1/datasets lists the datasets"),

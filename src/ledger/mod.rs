@@ -61,7 +61,20 @@ pub trait Store: Send + Sync {
     /// [`LedgerError::UnknownConsumer`], [`LedgerError::Frozen`], [`LedgerError::IdempotencyConflict`],
     /// [`LedgerError::BadCharge`] (the caller's mistake), [`LedgerError::AccountingChanged`], and storage errors.
     /// [`LedgerError::CommitUnknown`] means that the charge may have been made.
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, LedgerError>;
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, LedgerError> {
+        match self.charge_all(std::slice::from_ref(charge)).await?.pop() {
+            Some(outcome) => Ok(outcome),
+            None => Err(LedgerError::BadCharge(BadCharge::NoAccounts)),
+        }
+    }
+
+    /// The charges of one query, decided in order in one transaction, each seeing those before it: all of them are made,
+    /// or none. Either one outcome for each, or a single [`ChargeOutcome::Refused`], whose `spent` counts the charges
+    /// before it in the list, which were taken back.
+    ///
+    /// # Errors
+    /// As [`Store::charge`].
+    async fn charge_all(&self, charges: &[Charge]) -> Result<Vec<ChargeOutcome>, LedgerError>;
 
     /// What the release of `charge` was priced at, by dataset: the cost at which its noise must be drawn.
     ///

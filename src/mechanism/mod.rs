@@ -15,6 +15,7 @@ mod bernoulli_exp;
 pub mod discrete_gaussian;
 pub mod discrete_laplace;
 mod dyadic;
+pub mod exponential;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use thiserror::Error;
 pub use discrete_gaussian::DiscreteGaussian;
 pub use discrete_laplace::DiscreteLaplace;
 pub use dyadic::Dyadic;
+pub use exponential::{Exponential, Run};
 pub use source::{NoiseSource, NoiseSourceError};
 
 /// Why no noise fits a price.

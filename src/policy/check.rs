@@ -102,7 +102,7 @@ fn advise_column(policy: &DatasetPolicy, name: &str, data_type: &DataType) -> Op
     if name == policy.privacy.unit || !types::is_number(data_type) {
         return None;
     }
-    let ColumnPolicy { uses, bounds, public_groups } = policy.column(name);
+    let ColumnPolicy { uses, bounds, public_groups, .. } = policy.column(name);
     let advice = match (bounds, types::integer_range(data_type)) {
         // A number with listed groups is a category, such as a month, and nobody sums those.
         (None, _) if uses.allows(Use::Aggregate) && public_groups.is_none() => Advice::NoBounds,

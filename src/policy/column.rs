@@ -319,9 +319,15 @@ pub struct ColumnPolicy {
     pub bounds: Option<Bounds>,
     /// Its group keys, if they are known without the data; without it groups are selected.
     pub public_groups: Option<PublicGroups>,
+    /// Every row of a unit has one value of it. Enforced where it is used: a unit that breaks it counts once.
+    pub per_unit_constant: bool,
+    /// The identifier space in which a value of it names one unit, such as the orders of customers: two such columns of
+    /// one space may be joined without naming the units. Enforced: rows of two units never meet.
+    pub unit_key: Option<String>,
 }
 
 impl ColumnPolicy {
     /// What holds for a column of which the file says nothing.
-    pub const UNMENTIONED: Self = Self { uses: Uses::ANY, bounds: None, public_groups: None };
+    pub const UNMENTIONED: Self =
+        Self { uses: Uses::ANY, bounds: None, public_groups: None, per_unit_constant: false, unit_key: None };
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Decimal128Array, Int64Array};
+use arrow::array::{ArrayRef, BinaryArray, Decimal128Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -23,8 +23,8 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
-use super::contributions::{Contributions, GroupSums, SelectionKey};
-use super::spec::ReleaseSpec;
+use super::contributions::{Contributions, GroupSums, SelectionKey, Sums};
+use super::spec::{MeasureKind, ReleaseSpec};
 
 /// See the module.
 #[derive(Debug)]
@@ -66,7 +66,13 @@ pub(super) fn partial_schema(spec: &ReleaseSpec) -> SchemaRef {
     let keys =
         spec.keys.iter().enumerate().map(|(at, key)| Field::new(format!("key{at}"), key.data_type().clone(), true));
     let units = std::iter::once(Field::new("units", DataType::Int64, false));
-    let measures = (0..spec.measures.len()).map(|at| Field::new(format!("measure{at}"), SUM_TYPE, false));
+    let measures = spec.measures.iter().enumerate().map(|(at, measure)| {
+        let kind = match measure.kind {
+            MeasureKind::Distinct { .. } => DataType::Binary,
+            _ => SUM_TYPE,
+        };
+        Field::new(format!("measure{at}"), kind, false)
+    });
     Arc::new(Schema::new(keys.chain(units).chain(measures).collect::<Vec<_>>()))
 }
 
@@ -77,7 +83,13 @@ fn partial_batch(schema: SchemaRef, sums: GroupSums) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = sums.keys;
     columns.push(Arc::new(Int64Array::from(sums.units)));
     for measure in sums.measures {
-        columns.push(Arc::new(Decimal128Array::from(measure).with_data_type(SUM_TYPE)));
+        columns.push(match measure {
+            Sums::Whole(sums) => Arc::new(Decimal128Array::from(sums).with_data_type(SUM_TYPE)),
+            Sums::Values(groups) => {
+                let bytes = |values: Vec<u128>| values.into_iter().flat_map(u128::to_le_bytes).collect::<Vec<_>>();
+                Arc::new(BinaryArray::from_iter_values(groups.into_iter().map(bytes)))
+            }
+        });
     }
     Ok(RecordBatch::try_new(schema, columns)?)
 }

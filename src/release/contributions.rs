@@ -14,18 +14,18 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
-use hashbrown::HashTable;
+use hashbrown::{HashSet, HashTable};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
-use super::spec::{MeasureKind, ReleaseSpec};
+use super::spec::{GroupingSets, Measure, MeasureKind, ReleaseSpec};
 
 /// The key of the hash that chooses which groups of a unit are kept when it touches more than L0.
 pub type SelectionKey = [u8; 16];
@@ -37,8 +37,37 @@ pub struct GroupSums {
     pub keys: Vec<ArrayRef>,
     /// How many units each group has, after L0 bounding.
     pub units: Vec<i64>,
-    /// By measure, the sum of each group.
-    pub measures: Vec<Vec<i128>>,
+    /// By measure, what each group has of it.
+    pub measures: Vec<Sums>,
+}
+
+/// One measure of every group.
+#[derive(Debug, Clone)]
+pub enum Sums {
+    /// Sums.
+    Whole(Vec<i128>),
+    /// Keyed hashes of distinct values, each perhaps several times before the groups are merged. Two values of one hash
+    /// would count once, which bounds what one unit adds all the same.
+    Values(Vec<Vec<u128>>),
+}
+
+impl Sums {
+    /// Nothing of `measure` in each of `groups`.
+    #[must_use]
+    pub fn nothing(measure: &Measure, groups: usize) -> Self {
+        match measure.kind {
+            MeasureKind::Distinct { .. } => Self::Values(vec![Vec::new(); groups]),
+            _ => Self::Whole(vec![0; groups]),
+        }
+    }
+
+    /// Makes room for `groups`.
+    pub fn resize(&mut self, groups: usize) {
+        match self {
+            Self::Whole(sums) => sums.resize(groups, 0),
+            Self::Values(values) => values.resize(groups, Vec::new()),
+        }
+    }
 }
 
 /// Gathers rows, then bounds what each unit adds.
@@ -91,6 +120,8 @@ fn hash(unit: u32, group: u32) -> u64 {
 struct Column {
     rows: Vec<u64>,
     sums: Option<Vec<i128>>,
+    /// Slots with the keyed hashes of their distinct values.
+    values: Option<HashSet<(u32, u128)>>,
 }
 
 impl Contributions {
@@ -108,6 +139,7 @@ impl Contributions {
             .map(|measure| Column {
                 rows: Vec::new(),
                 sums: matches!(measure.kind, MeasureKind::Sum { .. }).then(Vec::new),
+                values: matches!(measure.kind, MeasureKind::Distinct { .. }).then(HashSet::new),
             })
             .collect();
         Ok(Self {
@@ -131,7 +163,10 @@ impl Contributions {
         let columns: usize = self
             .columns
             .iter()
-            .map(|column| column.rows.capacity() * 8 + column.sums.as_ref().map_or(0, |sums| sums.capacity() * 16))
+            .map(|column| {
+                let values = column.values.as_ref().map_or(0, HashSet::allocation_size);
+                column.rows.capacity() * 8 + column.sums.as_ref().map_or(0, |sums| sums.capacity() * 16) + values
+            })
             .sum();
         let groups = self.groups.as_ref().map_or(0, |groups| groups.size());
         self.units.size() + groups + slots + columns
@@ -172,12 +207,19 @@ impl Contributions {
             column.rows.resize(slots, 0);
             let filter = measure.filter.map(|filter| batch.column(self.spec.filter_column(filter)).as_boolean());
             let argument = match &measure.kind {
-                MeasureKind::Rows => None,
-                MeasureKind::Values { argument } | MeasureKind::Sum { argument, .. } => {
-                    Some(batch.column(self.spec.argument_column(*argument)))
-                }
+                MeasureKind::Rows | MeasureKind::Units => None,
+                MeasureKind::Values { argument }
+                | MeasureKind::Sum { argument, .. }
+                | MeasureKind::Distinct { argument } => Some(batch.column(self.spec.argument_column(*argument))),
             };
             let mask = mask(filter, argument, batch.num_rows());
+            if let (Some(values), Some(argument)) = (&mut column.values, argument) {
+                let rows = rows(&[one_form_of_floats(argument)])?;
+                each(mask.as_ref(), batch.num_rows(), |row| {
+                    values.insert((self.row_slots[row], keyed(self.selection_key, rows.row(row).as_ref())));
+                });
+                continue;
+            }
             if let (MeasureKind::Sum { lattice, .. }, Some(values), Some(sums)) =
                 (&measure.kind, argument, &mut column.sums)
             {
@@ -208,29 +250,69 @@ impl Contributions {
         };
         let units = unit_keys.first().map_or(0, Array::len);
         let by_unit = ByUnit::new(&self.slots.unit, units);
-        let chooser = Chooser::new(&self.spec, self.selection_key, &unit_keys, &keys);
-        let mut sums =
-            GroupSums { keys, units: vec![0; groups], measures: vec![vec![0; groups]; self.spec.measures.len()] };
-        let mut chooser = chooser;
+        let mut chooser = Chooser::new(&self.spec, self.selection_key, &unit_keys, &keys)?;
+        let measures = self.spec.measures.iter().map(|measure| Sums::nothing(measure, groups)).collect();
+        let mut sums = GroupSums { keys, units: vec![0; groups], measures };
+        // By measure of distinct values, these by slot.
+        let values: Vec<Option<BySlot>> =
+            self.columns.iter_mut().map(|column| column.values.take().map(BySlot::new)).collect();
         let mut kept = Vec::new();
         for unit in 0..units {
             kept.clear();
             kept.extend_from_slice(by_unit.slots(unit));
-            if kept.len() as u64 > self.spec.bounds.groups {
-                chooser.keep(unit, &self.slots.group, &mut kept)?;
-            }
+            chooser.bound(unit, &self.slots.group, &mut kept)?;
             for slot in &kept {
                 sums.units[self.slots.group[*slot as usize] as usize] += 1;
             }
-            for (column, sums) in self.columns.iter().zip(&mut sums.measures) {
-                let scale = Scale::of(&self.spec, column, &kept);
-                for slot in &kept {
-                    let slot = *slot as usize;
-                    sums[self.slots.group[slot] as usize] += scale.contribution(column, slot);
+            for (at, (measure, column)) in self.spec.measures.iter().zip(&self.columns).enumerate() {
+                let (rows, total_rows) = measure.rows(&self.spec.bounds);
+                match (&mut sums.measures[at], &values[at]) {
+                    (Sums::Values(groups), Some(values)) => {
+                        for slot in &kept {
+                            let group = self.slots.group[*slot as usize];
+                            chooser.values(unit, group, values.of(*slot), rows, &mut groups[group as usize])?;
+                        }
+                    }
+                    (Sums::Whole(groups), _) => {
+                        let scale = Scale::of(rows, total_rows, column, &kept);
+                        for slot in &kept {
+                            let slot = *slot as usize;
+                            groups[self.slots.group[slot] as usize] += scale.contribution(column, slot);
+                        }
+                    }
+                    (Sums::Values(_), None) => return internal_err!("distinct values were not gathered"),
                 }
             }
         }
+        for measure in &mut sums.measures {
+            if let Sums::Values(groups) = measure {
+                groups.iter_mut().for_each(distinct);
+            }
+        }
         Ok(sums)
+    }
+}
+
+/// Sorts, and leaves out what is there already.
+pub(super) fn distinct(values: &mut Vec<u128>) {
+    values.sort_unstable();
+    values.dedup();
+}
+
+/// Distinct values in the order of their slots.
+struct BySlot(Vec<(u32, u128)>);
+
+impl BySlot {
+    fn new(values: HashSet<(u32, u128)>) -> Self {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_unstable();
+        Self(values)
+    }
+
+    fn of(&self, slot: u32) -> &[(u32, u128)] {
+        let from = self.0.partition_point(|(at, _)| *at < slot);
+        let len = self.0[from..].partition_point(|(at, _)| *at == slot);
+        &self.0[from..from + len]
     }
 }
 
@@ -323,12 +405,15 @@ impl ByUnit {
     }
 }
 
-/// Chooses the L0 groups of a unit that touches more: those of the lowest keyed hash of (query key, unit, group).
+/// Chooses the L0 groups of a unit that touches more: those of the lowest keyed hash of (query key, unit, group). Each
+/// grouping set has its own L0.
 ///
 /// The hash is over the unit's and the group's real keys, never over codes, so that neither the order of rows nor the
 /// way in which the work was split decides.
 struct Chooser<'a> {
-    l0: usize,
+    groups: u64,
+    /// By group the place of its grouping set, and by set its L0.
+    sets: Option<(Vec<usize>, Vec<u64>)>,
     key: SelectionKey,
     unit_keys: &'a [ArrayRef],
     group_keys: Vec<ArrayRef>,
@@ -337,45 +422,118 @@ struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    fn new(spec: &ReleaseSpec, key: SelectionKey, unit_keys: &'a [ArrayRef], group_keys: &[ArrayRef]) -> Self {
-        Self {
-            l0: usize::try_from(spec.bounds.groups).unwrap_or(usize::MAX),
+    fn new(spec: &ReleaseSpec, key: SelectionKey, unit_keys: &'a [ArrayRef], group_keys: &[ArrayRef]) -> Result<Self> {
+        let sets = spec.sets.as_ref().map(|sets| sets_of(sets, group_keys)).transpose()?;
+        Ok(Self {
+            groups: spec.bounds.groups,
+            sets,
             key,
             unit_keys,
             group_keys: group_keys.to_vec(),
             group_hashes: None,
             unit_rows: None,
-        }
+        })
     }
 
     /// Keeps the chosen ones of `slots`, all of `unit`.
-    fn keep(&mut self, unit: usize, group_of: &[u32], slots: &mut Vec<u32>) -> Result<()> {
-        let key = self.key;
-        if self.group_hashes.is_none() {
-            let rows = rows(&self.group_keys)?;
-            self.group_hashes = Some((0..rows.num_rows()).map(|at| keyed(key, rows.row(at).as_ref())).collect());
-        }
-        if self.unit_rows.is_none() {
-            self.unit_rows = Some(rows(self.unit_keys)?);
-        }
-        let (Some(groups), Some(units)) = (&self.group_hashes, &self.unit_rows) else { return Ok(()) };
-        let unit = keyed(key, units.row(unit).as_ref());
-        let rank = |slot: &u32| {
-            let group = groups[group_of[*slot as usize] as usize];
-            let mut pair = [0; 32];
-            pair[..16].copy_from_slice(&unit.to_le_bytes());
-            pair[16..].copy_from_slice(&group.to_le_bytes());
-            (keyed(key, &pair), group)
+    fn bound(&mut self, unit: usize, group_of: &[u32], slots: &mut Vec<u32>) -> Result<()> {
+        let Some((set_of, groups)) = self.sets.take() else {
+            return self.keep(unit, group_of, slots, self.groups);
         };
-        let mut ranked: Vec<((u128, u128), u32)> = slots.iter().map(|slot| (rank(slot), *slot)).collect();
-        if self.l0 < ranked.len() {
-            ranked.select_nth_unstable(self.l0);
-            ranked.truncate(self.l0);
+        let mut kept = Vec::with_capacity(slots.len());
+        for (set, groups) in groups.iter().enumerate() {
+            let mut of_set: Vec<u32> =
+                slots.iter().copied().filter(|slot| set_of[group_of[*slot as usize] as usize] == set).collect();
+            self.keep(unit, group_of, &mut of_set, *groups)?;
+            kept.extend(of_set);
         }
+        self.sets = Some((set_of, groups));
+        *slots = kept;
+        Ok(())
+    }
+
+    fn keep(&mut self, unit: usize, group_of: &[u32], slots: &mut Vec<u32>, groups: u64) -> Result<()> {
+        let groups = usize::try_from(groups).unwrap_or(usize::MAX);
+        if slots.len() <= groups {
+            return Ok(());
+        }
+        let mut ranked = Vec::with_capacity(slots.len());
+        for slot in slots.iter() {
+            let (pair, group) = self.pair(unit, group_of[*slot as usize])?;
+            ranked.push(((keyed(self.key, &pair), group), *slot));
+        }
+        ranked.select_nth_unstable(groups);
+        ranked.truncate(groups);
         slots.clear();
         slots.extend(ranked.into_iter().map(|(_, slot)| slot));
         Ok(())
     }
+
+    /// Adds the values of a unit in a group to the group's: all of them, or the `most` of the lowest keyed hash.
+    fn values(
+        &mut self,
+        unit: usize,
+        group: u32,
+        values: &[(u32, u128)],
+        most: u64,
+        out: &mut Vec<u128>,
+    ) -> Result<()> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if values.len() <= most {
+            out.extend(values.iter().map(|(_, value)| *value));
+            return Ok(());
+        }
+        let (pair, _) = self.pair(unit, group)?;
+        let rank = |value: u128| {
+            let mut bytes = [0; 48];
+            bytes[..32].copy_from_slice(&pair);
+            bytes[32..].copy_from_slice(&value.to_le_bytes());
+            keyed(self.key, &bytes)
+        };
+        let mut ranked: Vec<(u128, u128)> = values.iter().map(|(_, value)| (rank(*value), *value)).collect();
+        ranked.select_nth_unstable(most);
+        out.extend(ranked[..most].iter().map(|(_, value)| *value));
+        Ok(())
+    }
+
+    /// The hashes of a unit and of a group, one after the other; and that of the group.
+    fn pair(&mut self, unit: usize, group: u32) -> Result<([u8; 32], u128)> {
+        let key = self.key;
+        if self.group_hashes.is_none() {
+            let groups = if self.group_keys.is_empty() {
+                vec![0]
+            } else {
+                let rows = rows(&self.group_keys)?;
+                (0..rows.num_rows()).map(|at| keyed(key, rows.row(at).as_ref())).collect()
+            };
+            self.group_hashes = Some(groups);
+        }
+        if self.unit_rows.is_none() {
+            self.unit_rows = Some(rows(self.unit_keys)?);
+        }
+        let (Some(groups), Some(units)) = (&self.group_hashes, &self.unit_rows) else {
+            return internal_err!("hashes of groups and units were not made");
+        };
+        let (unit, group) = (keyed(key, units.row(unit).as_ref()), groups[group as usize]);
+        let mut pair = [0; 32];
+        pair[..16].copy_from_slice(&unit.to_le_bytes());
+        pair[16..].copy_from_slice(&group.to_le_bytes());
+        Ok((pair, group))
+    }
+}
+
+/// By group the place of its grouping set, and by set its L0. A number that no set has is an error: its groups would be
+/// bounded by none.
+fn sets_of(sets: &GroupingSets, group_keys: &[ArrayRef]) -> Result<(Vec<usize>, Vec<u64>)> {
+    let numbers = arrow::compute::cast(&group_keys[sets.key], &DataType::UInt64)?;
+    let numbers = numbers.as_primitive::<UInt64Type>();
+    let mut set_of = Vec::with_capacity(numbers.len());
+    for at in 0..numbers.len() {
+        let set = sets.groups.iter().position(|(number, _)| !numbers.is_null(at) && *number == numbers.value(at));
+        let Some(set) = set else { return internal_err!("a row of no grouping set") };
+        set_of.push(set);
+    }
+    Ok((set_of, sets.groups.iter().map(|(_, groups)| *groups).collect()))
 }
 
 fn rows(columns: &[ArrayRef]) -> Result<arrow::row::Rows> {
@@ -398,9 +556,8 @@ struct Scale {
 }
 
 impl Scale {
-    fn of(spec: &ReleaseSpec, column: &Column, kept: &[u32]) -> Self {
-        let rows = spec.bounds.rows;
-        let total = spec.bounds.total_rows.and_then(|total| {
+    fn of(rows: u64, total_rows: Option<u64>, column: &Column, kept: &[u32]) -> Self {
+        let total = total_rows.and_then(|total| {
             let counted: u64 = kept.iter().map(|slot| column.rows[*slot as usize].min(rows)).sum();
             (counted > total).then_some((total, counted))
         });

@@ -22,10 +22,11 @@ use rand::CryptoRng;
 
 use crate::mechanism::Noise;
 
-use super::contributions::{GroupSums, key_schema};
+use super::contributions::{GroupSums, Sums, distinct, key_schema};
+use super::moments::Moments;
 use super::node::output_schema;
 use super::price::NoisePlan;
-use super::spec::{Groups, Measure, MeasureKind, Output, ReleaseSpec};
+use super::spec::{Groups, Measure, MeasureKind, Output, ReleaseSpec, Statistic};
 
 /// Adds up the partitions' sums by group.
 pub struct Merge {
@@ -53,8 +54,8 @@ impl Merge {
             groups.intern(&columns, &mut codes)?;
             cells = groups.len();
         }
-        let sums =
-            GroupSums { keys: Vec::new(), units: vec![0; cells], measures: vec![vec![0; cells]; spec.measures.len()] };
+        let measures = spec.measures.iter().map(|measure| Sums::nothing(measure, cells)).collect();
+        let sums = GroupSums { keys: Vec::new(), units: vec![0; cells], measures };
         Ok(Self { spec, groups, sums, codes })
     }
 
@@ -71,7 +72,7 @@ impl Merge {
                 groups.intern(&batch.columns()[..keys], &mut self.codes)?;
                 let len = groups.len();
                 self.sums.units.resize(len, 0);
-                self.sums.measures.iter_mut().for_each(|sums| sums.resize(len, 0));
+                self.sums.measures.iter_mut().for_each(|sums| sums.resize(len));
             }
         }
         let Some(units) = batch.column(keys).as_primitive_opt::<Int64Type>() else {
@@ -81,11 +82,25 @@ impl Merge {
             self.sums.units[*group] += units;
         }
         for (at, sums) in self.sums.measures.iter_mut().enumerate() {
-            let Some(partial) = batch.column(keys + 1 + at).as_primitive_opt::<Decimal128Type>() else {
-                return exec_err!("partial sums lack a measure");
-            };
-            for (group, partial) in self.codes.iter().zip(partial.values()) {
-                sums[*group] += partial;
+            let column = batch.column(keys + 1 + at);
+            match sums {
+                Sums::Whole(sums) => {
+                    let Some(partial) = column.as_primitive_opt::<Decimal128Type>() else {
+                        return exec_err!("partial sums lack a measure");
+                    };
+                    for (group, partial) in self.codes.iter().zip(partial.values()) {
+                        sums[*group] += partial;
+                    }
+                }
+                Sums::Values(groups) => {
+                    let Some(partial) = column.as_binary_opt::<i32>() else {
+                        return exec_err!("partial sums lack distinct values");
+                    };
+                    for (at, group) in self.codes.iter().enumerate() {
+                        let (values, _) = partial.value(at).as_chunks::<16>();
+                        groups[*group].extend(values.iter().map(|bytes| u128::from_le_bytes(*bytes)));
+                    }
+                }
             }
         }
         Ok(())
@@ -97,6 +112,11 @@ impl Merge {
     /// # Errors
     /// When keys cannot be emitted or sorted.
     pub fn finish(mut self) -> Result<GroupSums> {
+        for measure in &mut self.sums.measures {
+            if let Sums::Values(groups) = measure {
+                groups.iter_mut().for_each(distinct);
+            }
+        }
         let Some(groups) = &mut self.groups else { return Ok(self.sums) };
         let keys = groups.emit(EmitTo::All)?;
         let order = match &self.spec.groups {
@@ -110,11 +130,16 @@ impl Merge {
                 lexsort_to_indices(&columns, None)?
             }
         };
-        let ordered = |values: &[i128]| order.values().iter().map(|at| values[*at as usize]).collect::<Vec<_>>();
+        let ordered = |sums: &Sums| match sums {
+            Sums::Whole(sums) => Sums::Whole(order.values().iter().map(|at| sums[*at as usize]).collect()),
+            Sums::Values(groups) => {
+                Sums::Values(order.values().iter().map(|at| groups[*at as usize].clone()).collect())
+            }
+        };
         Ok(GroupSums {
             keys: keys.iter().map(|key| Ok(take(key, &order, None)?)).collect::<Result<_>>()?,
             units: order.values().iter().map(|at| self.sums.units[*at as usize]).collect(),
-            measures: self.sums.measures.iter().map(|sums| ordered(sums)).collect(),
+            measures: self.sums.measures.iter().map(ordered).collect(),
         })
     }
 }
@@ -136,7 +161,10 @@ pub fn draw<R: CryptoRng + ?Sized>(
         .measures
         .iter()
         .zip(noise.measures())
-        .map(|(sums, noise)| sums.iter().map(|sum| sum.saturating_add(noise.sample(rng))).collect())
+        .map(|(sums, noise)| match sums {
+            Sums::Whole(sums) => sums.iter().map(|sum| sum.saturating_add(noise.sample(rng))).collect(),
+            Sums::Values(groups) => groups.iter().map(|values| values.len() as i128 + noise.sample(rng)).collect(),
+        })
         .collect();
     if noisy.len() != spec.measures.len() || (spec.counts_units() && noisy_units.is_none()) {
         return exec_err!("a measure has no noise");
@@ -194,7 +222,7 @@ impl Values<'_> {
                 (self.whole(kind, &self.measures[*measure], 1, 0)?, self.constant(self.half_width(*measure)))
             }
             Output::Sum { measure } => (self.sum(kind, *measure)?, self.constant(self.half_width(*measure))),
-            Output::Average { sum, count } => self.average(kind, *sum, *count)?,
+            Output::Computed { statistic, measures } => self.computed(kind, *statistic, measures)?,
         })
     }
 
@@ -256,45 +284,47 @@ impl Values<'_> {
         })
     }
 
-    /// `centre + S/N`, within the bounds; NULL where the noised count is not positive. Its half-width is 1.96 standard
-    /// deviations by the delta method on the noised values: √(σ_S² + (avg − centre)²·σ_N²) / N.
-    fn average(&self, kind: &DataType, sum: usize, count: usize) -> Result<(ArrayRef, ArrayRef)> {
-        let MeasureKind::Sum { lattice, .. } = &self.spec.measures[sum].kind else {
-            return exec_err!("an average is of a measure that is no sum");
-        };
-        let lattice = lattice.describe();
-        let sum_deviation = self.noise.measures()[sum].std_dev() * lattice.step;
-        let count_deviation = self.noise.measures()[count].std_dev();
-        let cells = self.measures[sum].iter().zip(&self.measures[count]).zip(self.shown);
-        let values: Vec<Option<(f64, f64)>> = cells
-            .map(|((sum, count), shown)| {
-                if !shown || *count <= 0 {
-                    return None;
-                }
-                let count = *count as f64;
-                let distance = (*sum as f64 * lattice.step / count)
-                    .clamp(lattice.lo - lattice.centre, lattice.hi - lattice.centre);
-                let deviation = sum_deviation.hypot(distance * count_deviation) / count;
-                let most = lattice.hi - lattice.lo;
-                Some((lattice.centre + distance, (HALF_WIDTH_95 * deviation).min(most)))
-            })
-            .collect();
-        let half_widths = values.iter().map(|value| value.map(|(_, half_width)| half_width)).collect::<Float64Array>();
-        let averages = values.iter().map(|value| value.map(|(average, _)| average));
-        let averages: ArrayRef = match kind {
-            DataType::Float64 => Arc::new(averages.collect::<Float64Array>()),
+    /// A function of several measures in each cell, NULL where it has no value; and 1.96 standard deviations of it, by the
+    /// delta method on the noised values.
+    fn computed(&self, kind: &DataType, statistic: Statistic, measures: &[usize]) -> Result<(ArrayRef, ArrayRef)> {
+        let moments = Moments::new(self.spec, statistic, measures)?;
+        let deviations: Vec<f64> =
+            measures.iter().map(|at| self.noise.measures()[*at].std_dev() * step(&self.spec.measures[*at])).collect();
+        let mut values = Vec::with_capacity(self.shown.len());
+        let mut half_widths = Vec::with_capacity(self.shown.len());
+        let mut noised = vec![0.0; measures.len()];
+        for (cell, shown) in self.shown.iter().enumerate() {
+            for (place, at) in noised.iter_mut().zip(measures) {
+                *place = self.measures[*at][cell] as f64 * step(&self.spec.measures[*at]);
+            }
+            let value = if *shown { moments.value(&noised) } else { None };
+            let half_width =
+                value.map(|_| (HALF_WIDTH_95 * moments.deviation(&noised, &deviations)).min(moments.span()));
+            half_widths.push(half_width.filter(|half_width| half_width.is_finite()));
+            values.push(value);
+        }
+        let values: ArrayRef = match kind {
+            DataType::Float64 => Arc::new(Float64Array::from(values)),
+            DataType::Int64 => {
+                Arc::new(Int64Array::from_iter(values.iter().map(|value| value.map(|value| value.round() as i64))))
+            }
+            DataType::UInt64 => {
+                Arc::new(UInt64Array::from_iter(values.iter().map(|value| value.map(|value| value.round() as u64))))
+            }
             DataType::Decimal128(precision, scale) => {
                 let unit = 10f64.powi(i32::from(*scale));
+                let most = 10i128.pow(u32::from(*precision).min(38)) - 1;
                 Arc::new(
-                    averages
-                        .map(|value| value.map(|value| (value * unit).round() as i128))
+                    values
+                        .iter()
+                        .map(|value| value.map(|value| ((value * unit).round() as i128).clamp(-most, most)))
                         .collect::<Decimal128Array>()
                         .with_precision_and_scale(*precision, *scale)?,
                 )
             }
-            other => return exec_err!("an average is {other}"),
+            other => return exec_err!("a computed aggregate is {other}"),
         };
-        Ok((averages, Arc::new(half_widths)))
+        Ok((values, Arc::new(Float64Array::from(half_widths))))
     }
 }
 
@@ -304,7 +334,7 @@ const HALF_WIDTH_95: f64 = 1.959_963_984_540_054;
 /// One step of a measure in its output's unit.
 pub(super) fn step(measure: &Measure) -> f64 {
     match &measure.kind {
-        MeasureKind::Rows | MeasureKind::Values { .. } => 1.0,
+        MeasureKind::Rows | MeasureKind::Values { .. } | MeasureKind::Units | MeasureKind::Distinct { .. } => 1.0,
         MeasureKind::Sum { lattice, .. } => lattice.describe().step,
     }
 }

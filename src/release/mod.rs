@@ -9,10 +9,12 @@
 //! neither SQL nor accounts. `proof.md` has the argument that what leaves `DrawExec` is private.
 
 mod bound_exec;
+mod cap;
 mod contributions;
 mod draw;
 mod draw_exec;
 mod lattice;
+mod moments;
 mod node;
 mod planner;
 mod price;
@@ -22,14 +24,15 @@ mod tests;
 pub mod verify;
 
 pub use bound_exec::BoundExec;
-pub use contributions::{Contributions, GroupSums, SelectionKey};
+pub use cap::CapNode;
+pub use contributions::{Contributions, GroupSums, SelectionKey, Sums};
 pub use draw::{Merge, draw};
 pub use draw_exec::DrawExec;
 pub use lattice::{Described, Lattice};
-pub use node::{ReleaseNode, ReleasedNode, output_schema};
+pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
 pub use planner::ReleasePlanner;
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
 pub use spec::{
-    ContributionBounds, Groups, HALF_WIDTH_TYPE, Measure, MeasureKind, Output, ReleaseSpec, half_width_column,
-    is_half_width_column,
+    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Measure, MeasureKind, Output, ReleaseSpec, Statistic,
+    half_width_column, is_half_width_column,
 };

@@ -159,30 +159,39 @@ impl UserDefinedLogicalNodeCore for ReleaseNode {
     }
 }
 
-/// The leaf that stands for a release's drawn values.
+/// What a [`ReleasedNode`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
+pub enum Leaf {
+    /// The drawn values of a release of the query.
+    Release(usize),
+    /// A relation that was computed from public tables and from releases that are drawn already.
+    Known(usize),
+}
+
+/// A leaf of the plan that stands for rows which are known without the private data that the plan reads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReleasedNode {
-    index: usize,
+    leaf: Leaf,
     schema: DFSchemaRef,
 }
 
 impl ReleasedNode {
-    /// The values of release `index`, under the names of `schema`: a prefix of the drawn batch's columns.
+    /// The rows of `leaf` under the names of `schema`: a prefix of a drawn batch's columns, or all of a relation's.
     #[must_use]
-    pub const fn new(index: usize, schema: DFSchemaRef) -> Self {
-        Self { index, schema }
+    pub const fn new(leaf: Leaf, schema: DFSchemaRef) -> Self {
+        Self { leaf, schema }
     }
 
-    /// Which release.
+    /// What it stands for.
     #[must_use]
-    pub const fn index(&self) -> usize {
-        self.index
+    pub const fn leaf(&self) -> Leaf {
+        self.leaf
     }
 }
 
 impl PartialOrd for ReleasedNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.index.partial_cmp(&other.index)
+        self.leaf.partial_cmp(&other.leaf)
     }
 }
 
@@ -204,7 +213,7 @@ impl UserDefinedLogicalNodeCore for ReleasedNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Released: {}", self.index)
+        write!(f, "Released: {:?}", self.leaf)
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {

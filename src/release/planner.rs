@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{Result, plan_err};
@@ -13,20 +14,23 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::bound_exec::BoundExec;
+use super::cap::{CapExec, CapNode};
 use super::draw_exec::DrawExec;
-use super::node::{ReleaseNode, ReleasedNode};
+use super::node::{Leaf, ReleaseNode, ReleasedNode};
 
 /// Plans [`ReleaseNode`] and [`ReleasedNode`], given the releases that are drawn already.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct ReleasePlanner {
     drawn: Vec<RecordBatch>,
+    known: Vec<Vec<RecordBatch>>,
 }
 
 impl ReleasePlanner {
-    /// A planner that finds the values of release i in `drawn[i]`.
+    /// A planner that finds the values of release i in `drawn[i]`, and the rows of known relation i in `known[i]`. A known
+    /// relation that is not there yet has no rows: a plan over it can be made and proven, and not run.
     #[must_use]
-    pub const fn new(drawn: Vec<RecordBatch>) -> Self {
-        Self { drawn }
+    pub const fn new(drawn: Vec<RecordBatch>, known: Vec<Vec<RecordBatch>>) -> Self {
+        Self { drawn, known }
     }
 }
 
@@ -34,12 +38,12 @@ impl ReleasePlanner {
 impl ExtensionPlanner for ReleasePlanner {
     async fn plan_extension(
         &self,
-        _planner: &dyn PhysicalPlanner,
+        planner: &dyn PhysicalPlanner,
         node: &dyn UserDefinedLogicalNode,
-        _logical_inputs: &[&LogicalPlan],
+        logical_inputs: &[&LogicalPlan],
         physical_inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn Session,
-        _context: &PhysicalPlanningContext,
+        session: &dyn Session,
+        context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(release) = node.as_any().downcast_ref::<ReleaseNode>() {
             let [input] = physical_inputs else { return plan_err!("a release has one input") };
@@ -47,25 +51,41 @@ impl ExtensionPlanner for ReleasePlanner {
             let draw = DrawExec::new(Arc::new(bound), Arc::clone(release.spec()), Arc::clone(release.noise()));
             return Ok(Some(Arc::new(draw)));
         }
-        if let Some(released) = node.as_any().downcast_ref::<ReleasedNode>() {
-            let Some(batch) = self.drawn.get(released.index()) else {
-                return plan_err!("release {} is not drawn", released.index());
+        if let Some(cap) = node.as_any().downcast_ref::<CapNode>() {
+            let ([input], [logical]) = (physical_inputs, logical_inputs) else {
+                return plan_err!("a cap has one input");
             };
+            let keys = cap
+                .keys()
+                .iter()
+                .map(|key| planner.create_physical_expr(key, logical.schema(), session, context))
+                .collect::<Result<_>>()?;
+            return Ok(Some(Arc::new(CapExec::new(Arc::clone(input), keys, cap.most()))));
+        }
+        if let Some(released) = node.as_any().downcast_ref::<ReleasedNode>() {
             let schema = Arc::new(node.schema().as_arrow().clone());
-            let width = schema.fields().len();
-            if width > batch.num_columns() {
-                return plan_err!("release {} has {} columns, not {width}", released.index(), batch.num_columns());
-            }
-            let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let keys_and_outputs = kept_columns(batch, width);
-            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), keys_and_outputs, &options)?;
-            return Ok(Some(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, None)?));
+            let rows = match released.leaf() {
+                Leaf::Release(index) => {
+                    let Some(batch) = self.drawn.get(index) else { return plan_err!("release {index} is not drawn") };
+                    vec![under(&schema, batch)?]
+                }
+                Leaf::Known(index) => {
+                    let rows = self.known.get(index).map(Vec::as_slice).unwrap_or_default();
+                    rows.iter().map(|batch| under(&schema, batch)).collect::<Result<_>>()?
+                }
+            };
+            return Ok(Some(MemorySourceConfig::try_new_exec(&[rows], schema, None)?));
         }
         Ok(None)
     }
 }
 
-/// The first `width` columns: keys and outputs, and the half-widths if they are asked for.
-fn kept_columns(batch: &RecordBatch, width: usize) -> Vec<arrow::array::ArrayRef> {
-    batch.columns()[..width].to_vec()
+/// The first columns of a batch under the names of `schema`: keys and outputs, and the half-widths if they are asked for.
+fn under(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let width = schema.fields().len();
+    if width > batch.num_columns() {
+        return plan_err!("released rows have {} columns, not {width}", batch.num_columns());
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns()[..width].to_vec(), &options)?)
 }

@@ -26,7 +26,7 @@ pub enum PriceError {
     #[error("the price is too low to be shared by {mechanisms} mechanisms")]
     Shares {
         /// How many there are.
-        mechanisms: usize,
+        mechanisms: u64,
     },
 }
 
@@ -64,8 +64,7 @@ impl NoisePlan {
     /// # Errors
     /// When the price is too low for any noise that can be drawn, or when groups must be selected without δ.
     pub fn new(spec: &ReleaseSpec, price: Price) -> Result<Self, PriceError> {
-        let mechanisms = spec.measures.len() + usize::from(spec.counts_units());
-        let shares = Shares { spec, price, mechanisms: mechanisms as u64 };
+        let shares = Shares { price, mechanisms: spec.mechanisms() };
         let mut paid = Loss::nothing(price.loss.accounting());
         let mut noise = |sensitivity: Sensitivity| -> Result<Noise, PriceError> {
             let (noise, cost) = shares.calibrate(sensitivity)?;
@@ -81,9 +80,8 @@ impl NoisePlan {
             .measures
             .iter()
             .map(|measure| {
-                let bound = measure.bound();
-                let squared = spec.squared_sensitivity(bound).ok_or(PriceError::Sensitivity)?;
-                let absolute = spec.absolute_sensitivity(bound).ok_or(PriceError::Sensitivity)?;
+                let squared = spec.squared_sensitivity(measure).ok_or(PriceError::Sensitivity)?;
+                let absolute = spec.absolute_sensitivity(measure).ok_or(PriceError::Sensitivity)?;
                 noise(Sensitivity { squared, absolute })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -131,15 +129,14 @@ struct Sensitivity {
     absolute: u128,
 }
 
-struct Shares<'a> {
-    spec: &'a ReleaseSpec,
+struct Shares {
     price: Price,
     mechanisms: u64,
 }
 
-impl Shares<'_> {
+impl Shares {
     fn calibrate(&self, sensitivity: Sensitivity) -> Result<(Noise, Loss), PriceError> {
-        let none = PriceError::Shares { mechanisms: self.spec.measures.len() + 1 };
+        let none = PriceError::Shares { mechanisms: self.mechanisms };
         match self.price.loss {
             Loss::Zcdp(rho) => {
                 let share = Rho::from_steps(rho.steps() / self.mechanisms);

@@ -46,6 +46,13 @@ pub enum MeasureKind {
         /// Where its values lie and how they become integers.
         lattice: Lattice,
     },
+    /// 1 for each unit that has a row.
+    Units,
+    /// 1 for each distinct value of the argument in the group; of one unit's values at most r are looked at.
+    Distinct {
+        /// Which argument.
+        argument: usize,
+    },
 }
 
 impl Measure {
@@ -53,8 +60,21 @@ impl Measure {
     #[must_use]
     pub fn bound(&self) -> u128 {
         match &self.kind {
-            MeasureKind::Rows | MeasureKind::Values { .. } => 1,
+            MeasureKind::Rows | MeasureKind::Values { .. } | MeasureKind::Units | MeasureKind::Distinct { .. } => 1,
             MeasureKind::Sum { lattice, .. } => lattice.bound(),
+        }
+    }
+
+    /// How many rows, or distinct values, of one unit count in a group, and over all groups, where `bounds` are in force.
+    #[must_use]
+    pub const fn rows(&self, bounds: &ContributionBounds) -> (u64, Option<u64>) {
+        match self.kind {
+            MeasureKind::Units => (1, None),
+            // R is about rows; distinct values are bounded by group alone.
+            MeasureKind::Distinct { .. } => (bounds.rows, None),
+            MeasureKind::Rows | MeasureKind::Values { .. } | MeasureKind::Sum { .. } => {
+                (bounds.rows, bounds.total_rows)
+            }
         }
     }
 }
@@ -74,13 +94,41 @@ pub enum Output {
         /// Which measure.
         measure: usize,
     },
-    /// centre + sum / count.
-    Average {
-        /// The centred sum.
-        sum: usize,
-        /// How many values.
-        count: usize,
+    /// A function of several measures: its error differs from row to row.
+    Computed {
+        /// Which function.
+        statistic: Statistic,
+        /// The measures, in the order that the function says.
+        measures: Vec<usize>,
     },
+}
+
+/// A function of moments. `n` counts the rows in which every argument is a value; `x`, `y` are sums of distances from the
+/// centres of their lattices, `xx`, `yy`, `xy` sums of products of such distances, each from the centre of its own lattice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// `n, x`: the sum, c·n + x.
+    Total,
+    /// `n, x`
+    Mean,
+    /// `n, x, xx`
+    Variance {
+        /// Divided by n − 1 instead of n.
+        sample: bool,
+        /// Its square root: the standard deviation.
+        root: bool,
+    },
+    /// `n, x, y, xy`
+    Covariance {
+        /// Divided by n − 1 instead of n.
+        sample: bool,
+    },
+    /// `n, x, y, xx, yy, xy`
+    Correlation,
+    /// `n, x, y, xx, xy`: of the line y = a + b·x, b.
+    Slope,
+    /// `n, x, y, xx, xy`: of the line y = a + b·x, a.
+    Intercept,
 }
 
 /// Which groups may appear.
@@ -119,6 +167,17 @@ pub struct ReleaseSpec {
     pub min_group_size: u64,
     /// Which groups may appear.
     pub groups: Groups,
+    /// `GROUPING SETS`: which key names the set, and how many groups of each one unit touches.
+    pub sets: Option<GroupingSets>,
+}
+
+/// Several groupings of one release; the set is part of the group key (DESIGN 4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupingSets {
+    /// The key that holds a set's number.
+    pub key: usize,
+    /// The number of each set, and L0 within it. The release's L0 is their sum.
+    pub groups: Vec<(u64, u64)>,
 }
 
 impl ReleaseSpec {
@@ -161,14 +220,21 @@ impl ReleaseSpec {
         self.selects_groups() || self.outputs.iter().any(|(_, output)| *output == Output::Units)
     }
 
-    /// D²: how far one unit can move a measure of bound `bound` over all groups, in squared Euclidean distance.
+    /// How many numbers are noised in each group: among as many the price is shared.
+    #[must_use]
+    pub fn mechanisms(&self) -> u64 {
+        self.measures.len() as u64 + u64::from(self.counts_units())
+    }
+
+    /// D²: how far one unit can move `measure` over all groups, in squared Euclidean distance.
     ///
     /// `B²·L0·r²`, or with R the most that `L0` groups of at most r rows, R in all, can make. `None` when it does not
     /// fit 128 bits.
     #[must_use]
-    pub fn squared_sensitivity(&self, bound: u128) -> Option<u128> {
-        let ContributionBounds { groups, rows, total_rows } = self.bounds;
-        let (groups, rows) = (u128::from(groups), u128::from(rows));
+    pub fn squared_sensitivity(&self, measure: &Measure) -> Option<u128> {
+        let (rows, total_rows) = measure.rows(&self.bounds);
+        let (groups, rows) = (u128::from(self.bounds.groups), u128::from(rows));
+        let bound = measure.bound();
         let full = groups.checked_mul(rows)?.checked_mul(rows)?;
         let rows_squared = match total_rows {
             None => full,
@@ -181,12 +247,12 @@ impl ReleaseSpec {
         rows_squared.checked_mul(bound.checked_mul(bound)?)
     }
 
-    /// D₁: how far one unit can move a measure of bound `bound` over all groups, in absolute distance.
+    /// D₁: how far one unit can move `measure` over all groups, in absolute distance.
     #[must_use]
-    pub fn absolute_sensitivity(&self, bound: u128) -> Option<u128> {
-        let ContributionBounds { groups, rows, total_rows } = self.bounds;
-        let full = u128::from(groups).checked_mul(u128::from(rows))?;
-        total_rows.map_or(full, |total| full.min(u128::from(total))).checked_mul(bound)
+    pub fn absolute_sensitivity(&self, measure: &Measure) -> Option<u128> {
+        let (rows, total_rows) = measure.rows(&self.bounds);
+        let full = u128::from(self.bounds.groups).checked_mul(u128::from(rows))?;
+        total_rows.map_or(full, |total| full.min(u128::from(total))).checked_mul(measure.bound())
     }
 }
 

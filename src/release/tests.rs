@@ -32,6 +32,7 @@ fn spec(groups: u64, rows: u64, total_rows: Option<u64>, k: u64) -> ReleaseSpec 
         bounds: ContributionBounds { groups, rows, total_rows },
         min_group_size: k,
         groups: Groups::Private,
+        sets: None,
     }
 }
 
@@ -42,11 +43,19 @@ fn price(delta: f64) -> Price {
 
 #[test]
 fn sensitivities_with_and_without_a_total_of_rows() {
-    assert_eq!(spec(8, 5, None, 1).squared_sensitivity(3), Some(9 * 8 * 25));
-    assert_eq!(spec(8, 5, None, 1).absolute_sensitivity(3), Some(3 * 40));
-    assert_eq!(spec(8, 5, Some(12), 1).squared_sensitivity(3), Some(9 * (2 * 25 + 4)));
-    assert_eq!(spec(8, 5, Some(12), 1).absolute_sensitivity(3), Some(3 * 12));
-    assert_eq!(spec(2, 5, Some(99), 1).squared_sensitivity(1), Some(50));
+    let lattice = Lattice::new(&DataType::Int64, 0.0, 3.0, false).unwrap();
+    let three = Measure { kind: MeasureKind::Sum { argument: 0, lattice }, filter: None };
+    assert_eq!(spec(8, 5, None, 1).squared_sensitivity(&three), Some(9 * 8 * 25));
+    assert_eq!(spec(8, 5, None, 1).absolute_sensitivity(&three), Some(3 * 40));
+    assert_eq!(spec(8, 5, Some(12), 1).squared_sensitivity(&three), Some(9 * (2 * 25 + 4)));
+    assert_eq!(spec(8, 5, Some(12), 1).absolute_sensitivity(&three), Some(3 * 12));
+    assert_eq!(spec(2, 5, Some(99), 1).squared_sensitivity(&rows_measure()), Some(50));
+    // A unit is one unit, however many rows it has.
+    let units = Measure { kind: MeasureKind::Units, filter: None };
+    assert_eq!(spec(8, 5, Some(12), 1).squared_sensitivity(&units), Some(8));
+    // R bounds rows, not the distinct values among them.
+    let distinct = Measure { kind: MeasureKind::Distinct { argument: 0 }, filter: None };
+    assert_eq!(spec(8, 5, Some(12), 1).squared_sensitivity(&distinct), Some(8 * 25));
 }
 
 #[test]
@@ -102,11 +111,19 @@ fn exact(spec: &Arc<ReleaseSpec>, rows: &[Row], batch: usize) -> GroupSums {
     contributions.finish().unwrap()
 }
 
+/// What a group has of a measure: its sum, or how many distinct values.
+fn of_group(sums: &Sums, at: usize) -> i128 {
+    match sums {
+        Sums::Whole(sums) => sums[at],
+        Sums::Values(groups) => groups[at].len() as i128,
+    }
+}
+
 /// The sums by group, so that the order of groups does not matter.
 fn by_group(sums: &GroupSums) -> BTreeMap<i64, (i64, Vec<i128>)> {
     let keys = sums.keys[0].as_primitive::<Int64Type>();
     (0..keys.len())
-        .map(|at| (keys.value(at), (sums.units[at], sums.measures.iter().map(|sums| sums[at]).collect())))
+        .map(|at| (keys.value(at), (sums.units[at], sums.measures.iter().map(|sums| of_group(sums, at)).collect())))
         .collect()
 }
 
@@ -166,6 +183,8 @@ proptest! {
             Measure { kind: MeasureKind::Values { argument: 0 }, filter: None },
             sum_of(-1.0, 3.0, false),
             sum_of(-1.0, 3.0, true),
+            Measure { kind: MeasureKind::Units, filter: None },
+            Measure { kind: MeasureKind::Distinct { argument: 0 }, filter: None },
         ];
         let spec = keyed(groups, per_group, total, 1, measures);
         let without: Vec<Row> = rows.iter().copied().filter(|row| row.0 != removed).collect();
@@ -177,8 +196,8 @@ proptest! {
         prop_assert!(moved.iter().sum::<i64>() as u64 <= groups);
         for (at, measure) in spec.measures.iter().enumerate() {
             let moved = || pairs.iter().map(|(with, without)| (with.1[at] - without.1[at]).unsigned_abs());
-            prop_assert!(moved().map(|moved| moved * moved).sum::<u128>() <= spec.squared_sensitivity(measure.bound()).unwrap());
-            prop_assert!(moved().sum::<u128>() <= spec.absolute_sensitivity(measure.bound()).unwrap());
+            prop_assert!(moved().map(|moved| moved * moved).sum::<u128>() <= spec.squared_sensitivity(measure).unwrap());
+            prop_assert!(moved().sum::<u128>() <= spec.absolute_sensitivity(measure).unwrap());
         }
     }
 
@@ -250,7 +269,10 @@ fn an_average_between_290_and_310_is_centred() {
     let half_width = |centred: bool| -> f64 {
         let mut spec = keyed(1, 1, None, 1, measures(centred)).as_ref().clone();
         let (sum, count) = (0, 1);
-        spec.outputs = vec![(Arc::new(Field::new("a", DataType::Float64, true)), Output::Average { sum, count })];
+        spec.outputs = vec![(
+            Arc::new(Field::new("a", DataType::Float64, true)),
+            Output::Computed { statistic: Statistic::Mean, measures: vec![count, sum] },
+        )];
         spec.groups = Groups::Public { keys: vec![vec![ScalarValue::Int64(Some(0))]], cells: 1 };
         let spec = Arc::new(spec);
         let noise = NoisePlan::new(

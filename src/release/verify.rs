@@ -5,20 +5,23 @@
 //!
 //! 1. every private row that reaches a release carries the unit's id of its own dataset, untouched, in the release's
 //!    unit column, and was dropped if that was NULL;
-//! 2. nothing between the scan and the release can see several rows at once (no limit, sort, aggregate, window);
+//! 2. what between the scan and the release sees several private rows at once sees those of one unit: an aggregate that
+//!    groups by the unit, a window that is partitioned by it, a join on it; and nothing takes some rows only (a limit);
 //! 3. all rows of one unit meet in one partition before they are bounded, and all sums in one before noise is drawn;
 //! 4. what is computed after a release reads released values and public tables alone;
 //! 5. the noise in the plan is at least what its stated cost says, for the sensitivity that the specification says.
 
 use std::sync::Arc;
 
-use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
+use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator, Volatility};
 use datafusion::physical_expr::Partitioning;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -30,6 +33,7 @@ use crate::catalog::{DatasetTable, Protection};
 use crate::mechanism::Noise;
 
 use super::bound_exec::BoundExec;
+use super::cap::CapNode;
 use super::draw_exec::DrawExec;
 use super::node::{ReleaseNode, ReleasedNode};
 use super::price::NoisePlan;
@@ -49,6 +53,8 @@ fn unproven<T>(why: impl Into<String>) -> Result<T, Unproven> {
 enum Rows {
     /// No private row is in it.
     Public,
+    /// No row is in it, as the SQL alone proves.
+    Nothing,
     /// Private rows; these columns hold the unit's id. Without one the unit is lost.
     Private { unit: Vec<usize>, has_unit: bool },
 }
@@ -65,6 +71,7 @@ pub fn release_plan(plan: &LogicalPlan) -> Result<(), Unproven> {
     noise(release.spec(), release.noise())?;
     match rows(release.input())? {
         Rows::Public => unproven("a release of public rows"),
+        Rows::Nothing => Ok(()),
         Rows::Private { unit, has_unit } => {
             if !unit.contains(&ReleaseSpec::UNIT) {
                 return unproven("the unit column of the release is not the datasets' unit");
@@ -105,11 +112,12 @@ fn rows(plan: &LogicalPlan) -> Result<Rows, Unproven> {
                         });
                     Rows::Private { unit, has_unit }
                 }
-                Rows::Public => Rows::Public,
+                other => other,
             })
         }
         LogicalPlan::Projection(projection) => Ok(match rows(&projection.input)? {
             Rows::Public => Rows::Public,
+            Rows::Nothing => Rows::Nothing,
             Rows::Private { unit: below, has_unit } => {
                 let unit = projection
                     .expr
@@ -126,7 +134,11 @@ fn rows(plan: &LogicalPlan) -> Result<Rows, Unproven> {
             let inputs = union.inputs.iter().map(|input| rows(input)).collect::<Result<Vec<_>, _>>()?;
             let mut united: Option<(Vec<usize>, bool)> = None;
             for input in inputs {
-                let Rows::Private { unit, has_unit } = input else { return unproven("a union with public rows") };
+                let (unit, has_unit) = match input {
+                    Rows::Private { unit, has_unit } => (unit, has_unit),
+                    Rows::Nothing => continue,
+                    Rows::Public => return unproven("a union with public rows"),
+                };
                 united = Some(match united {
                     None => (unit, has_unit),
                     Some((so_far, all)) => {
@@ -134,24 +146,55 @@ fn rows(plan: &LogicalPlan) -> Result<Rows, Unproven> {
                     }
                 });
             }
-            united
-                .map_or_else(|| unproven("a union of nothing"), |(unit, has_unit)| Ok(Rows::Private { unit, has_unit }))
+            Ok(united.map_or(Rows::Nothing, |(unit, has_unit)| Rows::Private { unit, has_unit }))
         }
-        LogicalPlan::Join(join) => {
-            let width = join.left.schema().fields().len();
-            match (rows(&join.left)?, rows(&join.right)?, join.join_type) {
-                (Rows::Public, Rows::Public, _) => Ok(Rows::Public),
-                (private @ Rows::Private { .. }, Rows::Public, JoinType::Inner | JoinType::Left) => Ok(private),
-                (Rows::Public, Rows::Private { unit, has_unit }, JoinType::Inner | JoinType::Right) => {
-                    Ok(Rows::Private { unit: unit.into_iter().map(|at| at + width).collect(), has_unit })
+        LogicalPlan::Join(join) => joined(join),
+        LogicalPlan::Aggregate(aggregate) if !is_public(plan) => match rows(&aggregate.input)? {
+            Rows::Private { unit: below, has_unit } => {
+                let is_unit = |expr: &Expr| place(expr, &aggregate.input).is_some_and(|at| below.contains(&at));
+                let unit: Vec<usize> =
+                    (0..aggregate.group_expr.len()).filter(|at| is_unit(&aggregate.group_expr[*at])).collect();
+                if unit.is_empty() {
+                    return unproven("an aggregate over several units");
                 }
-                (_, _, kind) => unproven(format!("a {kind} join of these relations")),
+                aggregate.aggr_expr.iter().try_for_each(|expr| order_free(expr, aggregate.input.schema()))?;
+                Ok(Rows::Private { unit, has_unit })
             }
-        }
-        LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
-            // The optimizer proved that a part of the plan has no rows, from the SQL alone: no unit is in it.
-            Ok(Rows::Private { unit: (0..empty.schema.fields().len()).collect(), has_unit: true })
-        }
+            other => Ok(other),
+        },
+        LogicalPlan::Distinct(Distinct::All(input)) if !is_public(plan) => match rows(input)? {
+            Rows::Private { unit, .. } if unit.is_empty() => unproven("DISTINCT over several units"),
+            other => Ok(other),
+        },
+        LogicalPlan::Window(window) if !is_public(plan) => match rows(&window.input)? {
+            Rows::Private { unit, has_unit } => {
+                for expr in &window.window_expr {
+                    let Expr::WindowFunction(call) = unaliased(expr) else { return unproven("an unknown window") };
+                    let of_unit = |expr: &Expr| place(expr, &window.input).is_some_and(|at| unit.contains(&at));
+                    if !call.params.partition_by.iter().any(of_unit) {
+                        return unproven("a window over several units");
+                    }
+                }
+                Ok(Rows::Private { unit, has_unit })
+            }
+            other => Ok(other),
+        },
+        // The optimizer proved that a part of the plan has no rows, from the SQL alone: no unit is in it.
+        LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => Ok(Rows::Nothing),
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<ReleasedNode>() => Ok(Rows::Public),
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<CapNode>() {
+            Some(cap) => {
+                let below = rows(cap.input())?;
+                let by_unit = |unit: &[usize]| {
+                    cap.keys().iter().any(|key| place(key, cap.input()).is_some_and(|at| unit.contains(&at)))
+                };
+                match &below {
+                    Rows::Private { unit, .. } if !by_unit(unit) => unproven("a cap over several units"),
+                    _ => Ok(below),
+                }
+            }
+            None => unproven(format!("the node {} below a release", plan.display())),
+        },
         public @ (LogicalPlan::Values(_)
         | LogicalPlan::EmptyRelation(_)
         | LogicalPlan::Aggregate(_)
@@ -163,6 +206,69 @@ fn rows(plan: &LogicalPlan) -> Result<Rows, Unproven> {
             Ok(Rows::Public)
         }
         other => unproven(format!("the node {} below a release", other.display())),
+    }
+}
+
+fn joined(join: &Join) -> Result<Rows, Unproven> {
+    use JoinType::{Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi};
+    let width = join.left.schema().fields().len();
+    let shifted = |unit: &[usize]| unit.iter().map(|at| at + width).collect::<Vec<_>>();
+    let (left, right) = (rows(&join.left)?, rows(&join.right)?);
+    match (left, right, join.join_type) {
+        (Rows::Private { unit: l, has_unit: left_has }, Rows::Private { unit: r, has_unit: right_has }, kind) => {
+            if join.null_aware || !on_units(join, &l, &r) {
+                return unproven("a join of private rows that does not compare their units");
+            }
+            let has_unit = left_has && right_has;
+            Ok(match kind {
+                Inner => Rows::Private { unit: l.iter().copied().chain(shifted(&r)).collect(), has_unit },
+                Left | LeftSemi | LeftAnti | LeftMark => Rows::Private { unit: l, has_unit: left_has },
+                Right => Rows::Private { unit: shifted(&r), has_unit: right_has },
+                RightSemi | RightAnti | RightMark => Rows::Private { unit: r, has_unit: right_has },
+                JoinType::Full => return unproven("a full join of private rows"),
+            })
+        }
+        (Rows::Nothing, _, Inner | Left | LeftSemi | LeftAnti | LeftMark | RightSemi)
+        | (_, Rows::Nothing, Inner | Right | RightSemi | RightAnti | RightMark | LeftSemi) => Ok(Rows::Nothing),
+        (private @ Rows::Private { .. }, _, Inner | Left | LeftSemi | LeftAnti | LeftMark) => Ok(private),
+        (_, Rows::Private { unit, has_unit }, Inner | Right) => Ok(Rows::Private { unit: shifted(&unit), has_unit }),
+        (_, private @ Rows::Private { .. }, RightSemi | RightAnti | RightMark) => Ok(private),
+        (Rows::Public | Rows::Nothing, Rows::Public | Rows::Nothing, _) => Ok(Rows::Public),
+        (_, _, kind) => unproven(format!("a {kind} join of these relations")),
+    }
+}
+
+/// Whether every pair of joined rows is of one unit: an equality, without casts, of the two sides' unit columns.
+fn on_units(join: &Join, left: &[usize], right: &[usize]) -> bool {
+    let of_left = |expr: &Expr| place(expr, &join.left).is_some_and(|at| left.contains(&at));
+    let of_right = |expr: &Expr| place(expr, &join.right).is_some_and(|at| right.contains(&at));
+    join.on.iter().any(|(a, b)| of_left(a) && of_right(b))
+        || join.filter.as_ref().map(conjuncts).unwrap_or_default().into_iter().any(|part| {
+            matches!(part, Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b })
+                if (of_left(a) && of_right(b)) || (of_right(a) && of_left(b)))
+        })
+}
+
+/// Whether a plan reads no private table.
+fn is_public(plan: &LogicalPlan) -> bool {
+    only_public(plan).is_ok()
+}
+
+/// An aggregate whose value does not depend on the order of rows.
+fn order_free(expr: &Expr, schema: &DFSchema) -> Result<(), Unproven> {
+    let Expr::AggregateFunction(call) = unaliased(expr) else { return unproven("an unknown aggregate") };
+    let floats = |expr: &Expr| expr.get_type(schema).is_ok_and(|kind| kind.is_floating());
+    match call.func.name() {
+        "count" | "min" | "max" | "bool_and" | "bool_or" => Ok(()),
+        "sum" if !call.params.args.iter().any(floats) => Ok(()),
+        other => unproven(format!("the aggregate {other} for each unit")),
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
     }
 }
 
@@ -272,9 +378,11 @@ fn noise(spec: &ReleaseSpec, plan: &NoisePlan) -> Result<(), Unproven> {
     }
     let groups = u128::from(spec.bounds.groups);
     let units = plan.units().map(|noise| (noise, Some(groups), Some(groups)));
-    let measures = spec.measures.iter().zip(plan.measures()).map(|(measure, noise)| {
-        (noise, spec.squared_sensitivity(measure.bound()), spec.absolute_sensitivity(measure.bound()))
-    });
+    let measures = spec
+        .measures
+        .iter()
+        .zip(plan.measures())
+        .map(|(measure, noise)| (noise, spec.squared_sensitivity(measure), spec.absolute_sensitivity(measure)));
     let mut paid = Loss::nothing(plan.cost().loss.accounting());
     for (noise, squared, absolute) in units.into_iter().chain(measures) {
         let loss = match (noise, squared, absolute) {
@@ -344,7 +452,18 @@ fn row_by_row(plan: &Arc<dyn ExecutionPlan>) -> Result<(), Unproven> {
             Some(_) => children(plan),
             None => unproven("an unknown repartition"),
         },
-        "FilterExec"
+        // The logical proof says that these see the rows of one unit, or public ones.
+        "AggregateExec" => match downcast::<AggregateExec>(plan) {
+            Some(aggregate) if aggregate.limit_options().is_none() => children(plan),
+            _ => unproven("an aggregate with a limit"),
+        },
+        "SortExec"
+        | "PartialSortExec"
+        | "SortPreservingMergeExec"
+        | "WindowAggExec"
+        | "BoundedWindowAggExec"
+        | "CapExec"
+        | "FilterExec"
         | "ProjectionExec"
         | "UnionExec"
         | "InterleaveExec"
@@ -357,14 +476,6 @@ fn row_by_row(plan: &Arc<dyn ExecutionPlan>) -> Result<(), Unproven> {
         | "NestedLoopJoinExec"
         | "SortMergeJoinExec"
         | "CrossJoinExec" => children(plan),
-        // Public relations may be aggregated or sorted before they are joined: the logical proof says which they are.
-        "AggregateExec"
-        | "SortExec"
-        | "SortPreservingMergeExec"
-        | "GlobalLimitExec"
-        | "LocalLimitExec"
-        | "WindowAggExec"
-        | "BoundedWindowAggExec" => unproven(format!("{} below a release", plan.name())),
         other => unproven(format!("the operator {other} below a release")),
     }
 }

@@ -63,6 +63,9 @@ pub enum ParseError {
         /// The limit.
         max: usize,
     },
+    /// A placeholder for a value, such as `$1`.
+    #[error("the statement has placeholders; write the values themselves")]
+    Placeholder,
     /// No statement, or several.
     #[error("exactly one statement is answered at a time; {found} were sent")]
     NotOne {
@@ -111,6 +114,9 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
     }
     if tokens.iter().filter(|token| matches!(token, Token::StringConcat)).count() > limits.max_concatenations {
         return Err(ParseError::Concatenations { max: limits.max_concatenations });
+    }
+    if tokens.iter().any(|token| matches!(token, Token::Placeholder(_))) {
+        return Err(ParseError::Placeholder);
     }
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(&dialect)

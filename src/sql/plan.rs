@@ -10,6 +10,10 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::optimizer::Optimizer;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use thiserror::Error;
 
 use crate::catalog::{SQL_CATALOG, Tables};
@@ -48,6 +52,14 @@ pub async fn plan(parsed: Parsed, tables: &Tables, state: &SessionState) -> Resu
     let state = SessionStateBuilder::new_from_existing(state.clone()).with_catalog_list(catalog(tables)?).build();
     let plan = state.statement_to_plan(parsed.into_statement()).await?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    // Subqueries in conditions become joins, and a list of tables with equalities becomes joins on them: the analysis knows
+    // joins. Nothing else is rewritten.
+    let joins = Optimizer::with_rules(vec![
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+    ]);
+    let plan = joins.optimize(plan, &state, |_, _| {})?;
     Ok(Planned(plan))
 }
 

@@ -273,6 +273,7 @@ fn no_draw_shows_a_destination_of_few_aircraft() {
         bounds: ContributionBounds { groups: 8, rows: 200, total_rows: None },
         min_group_size: K,
         groups: Groups::Private,
+        sets: None,
     });
     let batches = columns_of(&flights("UA"), &["tailnum", "dest"]);
     let mut contributions = Contributions::new(Arc::clone(&spec), [7; 16], &batches[0].schema()).unwrap();

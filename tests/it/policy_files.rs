@@ -82,7 +82,9 @@ fn unknown_keys_are_refused_with_the_nearest() {
         case(
             "bounds = ",
             "limits = ",
-            &["20:1: columns.fare.limits: unknown key; known here: `access`, `bounds`, `public_groups`"],
+            &[
+                "20:1: columns.fare.limits: unknown key; known here: `access`, `bounds`, `public_groups`, `per_unit_constant`, `unit_key`",
+            ],
         ),
         case(
             "per = \"month\" }",

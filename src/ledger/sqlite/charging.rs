@@ -29,10 +29,28 @@ struct Earlier {
     held: bool,
 }
 
-pub(super) async fn charge(
+/// Makes all of `charges`, each seeing those before it, or none.
+pub(super) async fn charge_all(
     connection: &mut SqliteConnection,
-    charge: &Charge,
-) -> Result<Verdict<ChargeOutcome>, LedgerError> {
+    charges: &[Charge],
+) -> Result<Verdict<Vec<ChargeOutcome>>, LedgerError> {
+    let mut outcomes = Vec::with_capacity(charges.len());
+    let mut written = false;
+    for one in charges {
+        let (outcome, wrote) = match charge(connection, one).await? {
+            Verdict::Commit(outcome) => (outcome, true),
+            Verdict::Leave(outcome) => (outcome, false),
+        };
+        if let ChargeOutcome::Refused { .. } = outcome {
+            return Ok(Verdict::Leave(vec![outcome]));
+        }
+        written |= wrote;
+        outcomes.push(outcome);
+    }
+    Ok(if written { Verdict::Commit(outcomes) } else { Verdict::Leave(outcomes) })
+}
+
+async fn charge(connection: &mut SqliteConnection, charge: &Charge) -> Result<Verdict<ChargeOutcome>, LedgerError> {
     identities::require_active(&mut *connection, &charge.consumer).await?;
 
     if let Some(idempotency) = &charge.idempotency

@@ -208,10 +208,10 @@ fn storage(doing: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerError {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, LedgerError> {
-        charge.validate()?;
+    async fn charge_all(&self, charges: &[Charge]) -> Result<Vec<ChargeOutcome>, LedgerError> {
+        charges.iter().try_for_each(Charge::validate)?;
         let mut writing = self.write("charging").await?;
-        let verdict = charging::charge(&mut writing.connection, charge).await;
+        let verdict = charging::charge_all(&mut writing.connection, charges).await;
         writing.end(verdict).await
     }
 

@@ -9,7 +9,7 @@ use crate::policy::column::{
 use crate::policy::error::Fault;
 use crate::policy::reader::{Field, Reader, Section};
 
-pub(crate) const COLUMN_KEYS: [&str; 3] = ["access", "bounds", "public_groups"];
+pub(crate) const COLUMN_KEYS: [&str; 5] = ["access", "bounds", "public_groups", "per_unit_constant", "unit_key"];
 
 /// Reads all of them. `unit` is the privacy unit's column, if it could be read.
 pub(super) fn columns(
@@ -45,7 +45,17 @@ fn column(reader: &mut Reader<'_>, field: &Field<'_>, is_unit: bool) -> Option<C
         }
         public_groups(reader, field).map(Some)
     });
-    Some(ColumnPolicy { uses: uses?, bounds: bounds?, public_groups: public_groups? })
+    let per_unit_constant = reader.optional(&section, "per_unit_constant", false, Reader::boolean);
+    let unit_key = reader.optional(&section, "unit_key", None, |reader, field| {
+        reader.text(field, "a word in quotes", "name what the column numbers, such as \"order\"").map(Some)
+    });
+    Some(ColumnPolicy {
+        uses: uses?,
+        bounds: bounds?,
+        public_groups: public_groups?,
+        per_unit_constant: per_unit_constant?,
+        unit_key: unit_key?,
+    })
 }
 
 /// A word, or a list of uses: see `docs/decisions/0002-column-access.md`.

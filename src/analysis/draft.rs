@@ -1,0 +1,340 @@
+//! The aggregates of a release become measures, each noised once, and outputs that are read off them (DESIGN 4.1, 4.2).
+//!
+//! ```text
+//! count(x)  avg(x)  sum(x)  stddev(x)       n = values of x, Σ(x − c), Σ((x − c)² − c₂)        three mechanisms
+//! ```
+//!
+//! Equal parts are shared, and paid for once.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, Case};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, cast, lit};
+
+use crate::policy::Use;
+use crate::release::{ContributionBounds, Lattice, Measure, MeasureKind, Output, Statistic};
+
+use super::expression::{Scope, Total, allow};
+use super::interval::Interval;
+use super::operators::unaliased;
+use super::refusal::Refusal;
+
+/// What a release is made of, as its expressions are met.
+pub(super) struct Draft<'a> {
+    scope: Scope<'a>,
+    pub(super) arguments: Vec<Expr>,
+    pub(super) filters: Vec<Expr>,
+    pub(super) measures: Vec<Measure>,
+    /// Arguments, with their filters, whose sum about the centre is needed in any case: `sum` is then read off it.
+    centred: Vec<(Expr, Option<Expr>)>,
+}
+
+/// A number that is summed: its expression, which cannot fail, and its bounds.
+struct Number {
+    expr: Expr,
+    lo: f64,
+    hi: f64,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) const fn new(scope: Scope<'a>) -> Self {
+        Self { scope, arguments: Vec::new(), filters: Vec::new(), measures: Vec::new(), centred: Vec::new() }
+    }
+
+    pub(super) fn key(&self, expr: &Expr) -> Result<Total, Refusal> {
+        let total = self.scope.used(expr, Use::Group)?;
+        if total.facts.is_unit {
+            return Err(Refusal::not_private(
+                format!("GROUP BY `{expr}` makes one group of each privacy unit, which is never released"),
+                "leave it out of GROUP BY",
+            ));
+        }
+        if total.expr.get_type(self.scope.schema)?.is_nested() {
+            return Err(Refusal::not_private(format!("`{expr}` is no plain value"), "group by plain columns"));
+        }
+        Ok(total)
+    }
+
+    /// Finds the arguments whose sum about the centre some aggregate needs.
+    pub(super) fn find_centred(&mut self, aggregate: &Aggregate) {
+        for expr in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(call) = unaliased(expr) else { continue };
+            if !matches!(call.func.name(), "avg") || call.params.distinct {
+                continue;
+            }
+            let Some(Ok(total)) = call.params.args.first().map(|argument| self.scope.total(argument)) else { continue };
+            let filter = call.params.filter.as_deref().cloned();
+            self.centred.push((uncast(total.expr, self.scope.schema), filter));
+        }
+    }
+
+    pub(super) fn output(&mut self, expr: &Expr, bounds: ContributionBounds) -> Result<Output, Refusal> {
+        let Expr::AggregateFunction(call) = unaliased(expr) else {
+            return Err(Refusal::not_private(format!("`{expr}` is not an aggregate that is answered"), ANSWERED));
+        };
+        let params = &call.params;
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return Err(Refusal::not_private(
+                format!("`{expr}`: an aggregate with ORDER BY or IGNORE NULLS is not answered"),
+                ANSWERED,
+            ));
+        }
+        let filter = match &params.filter {
+            None => None,
+            Some(filter) => {
+                let total = self.scope.used(filter, Use::Filter)?;
+                Some(place(&mut self.filters, total.expr))
+            }
+        };
+        let name = call.func.name();
+        match (name, &params.args[..], params.distinct) {
+            ("count", [Expr::Literal(value, _)], false) if !value.is_null() => {
+                // With one row a unit and group, rows are units (DESIGN 4.2).
+                if bounds.rows == 1 && filter.is_none() && bounds.total_rows.is_none() {
+                    return Ok(Output::Units);
+                }
+                Ok(Output::Count { measure: self.measure(MeasureKind::Rows, filter) })
+            }
+            ("count", [argument], false) => {
+                let total = self.scope.used(argument, Use::Aggregate)?;
+                Ok(Output::Count { measure: self.values(&[total.expr], filter)? })
+            }
+            ("count", [argument], true) => self.count_distinct(argument, filter),
+            ("sum", [argument], false) => {
+                let number = self.number(call, argument)?;
+                let shared = (uncast(number.expr.clone(), self.scope.schema), params.filter.as_deref().cloned());
+                if self.centred.contains(&shared) {
+                    let average = self.averaged(&number.expr)?;
+                    return Ok(Output::Computed {
+                        statistic: Statistic::Total,
+                        measures: vec![
+                            self.values(&[number.expr.clone()], filter)?,
+                            self.sum(call, argument, average, number.lo, number.hi, true, filter)?,
+                        ],
+                    });
+                }
+                let measure = self.sum(call, argument, number.expr, number.lo, number.hi, false, filter)?;
+                Ok(Output::Sum { measure })
+            }
+            ("avg", [argument], false) => {
+                let number = self.number(call, argument)?;
+                let count = self.values(&[number.expr.clone()], filter)?;
+                let expr = self.averaged(&number.expr)?;
+                let sum = self.sum(call, argument, expr, number.lo, number.hi, true, filter)?;
+                Ok(Output::Computed { statistic: Statistic::Mean, measures: vec![count, sum] })
+            }
+            ("var" | "var_pop" | "stddev" | "stddev_pop", [argument], false) => {
+                let sample = !name.ends_with("_pop");
+                let root = name.starts_with("stddev");
+                let x = self.float(call, argument)?;
+                let count = self.values(&[x.expr.clone()], filter)?;
+                let sum = self.sum(call, argument, x.expr.clone(), x.lo, x.hi, true, filter)?;
+                let squares = self.product(call, argument, &x, &x, filter)?;
+                let statistic = Statistic::Variance { sample, root };
+                Ok(Output::Computed { statistic, measures: vec![count, sum, squares] })
+            }
+            ("covar_samp" | "covar_pop" | "corr" | "regr_slope" | "regr_intercept", [first, second], false) => {
+                self.two(call, first, second, filter)
+            }
+            ("sum" | "avg", _, true) => Err(Refusal::not_private(
+                format!("`{expr}`: DISTINCT inside {name} is not answered"),
+                "leave DISTINCT out; or take DISTINCT unit, x in a derived table, and aggregate that",
+            )),
+            _ => Err(Refusal::not_private(format!("the aggregate `{name}` in `{expr}` is not answered"), ANSWERED)),
+        }
+    }
+
+    /// Aggregates of two numbers. `regr_*(y, x)` name the dependent one first.
+    fn two(
+        &mut self,
+        call: &AggregateFunction,
+        first: &Expr,
+        second: &Expr,
+        filter: Option<usize>,
+    ) -> Result<Output, Refusal> {
+        let name = call.func.name();
+        let (first_number, second_number) = (self.float(call, first)?, self.float(call, second)?);
+        let ((x, x_written), (y, y_written)) = if name.starts_with("regr") {
+            ((second_number, second), (first_number, first))
+        } else {
+            ((first_number, first), (second_number, second))
+        };
+        // A row counts where both are values.
+        let both = |own: &Number, other: &Number| Number {
+            expr: Expr::Case(Case {
+                expr: None,
+                when_then_expr: vec![(Box::new(is_number(&other.expr)), Box::new(own.expr.clone()))],
+                else_expr: Some(Box::new(lit(ScalarValue::Float64(None)))),
+            }),
+            ..*own
+        };
+        let (x, y) = (both(&x, &y), both(&y, &x));
+        let count = self.values(&[x.expr.clone()], filter)?;
+        let sum_x = self.sum(call, x_written, x.expr.clone(), x.lo, x.hi, true, filter)?;
+        let sum_y = self.sum(call, y_written, y.expr.clone(), y.lo, y.hi, true, filter)?;
+        let xy = self.product(call, x_written, &x, &y, filter)?;
+        let (statistic, measures) = match name {
+            "covar_samp" => (Statistic::Covariance { sample: true }, vec![count, sum_x, sum_y, xy]),
+            "covar_pop" => (Statistic::Covariance { sample: false }, vec![count, sum_x, sum_y, xy]),
+            "corr" => {
+                let xx = self.product(call, x_written, &x, &x, filter)?;
+                let yy = self.product(call, y_written, &y, &y, filter)?;
+                (Statistic::Correlation, vec![count, sum_x, sum_y, xx, yy, xy])
+            }
+            _ => {
+                let xx = self.product(call, x_written, &x, &x, filter)?;
+                let statistic = if name == "regr_slope" { Statistic::Slope } else { Statistic::Intercept };
+                (statistic, vec![count, sum_x, sum_y, xx, xy])
+            }
+        };
+        Ok(Output::Computed { statistic, measures })
+    }
+
+    fn measure(&mut self, kind: MeasureKind, filter: Option<usize>) -> usize {
+        place(&mut self.measures, Measure { kind, filter })
+    }
+
+    fn count_distinct(&mut self, argument: &Expr, filter: Option<usize>) -> Result<Output, Refusal> {
+        let total = self.scope.used(argument, Use::Aggregate)?;
+        if total.facts.is_unit {
+            return Ok(match filter {
+                None => Output::Units,
+                Some(_) => Output::Count { measure: self.measure(MeasureKind::Units, filter) },
+            });
+        }
+        if total.expr.get_type(self.scope.schema)?.is_nested() {
+            return Err(Refusal::not_private(format!("`{argument}` is no plain value"), "count plain columns"));
+        }
+        let argument = place(&mut self.arguments, total.expr);
+        Ok(Output::Count { measure: self.measure(MeasureKind::Distinct { argument }, filter) })
+    }
+
+    /// The measure that counts the rows in which `argument` is a value. A column that cannot be NULL has one in every row.
+    fn values(&mut self, argument: &[Expr], filter: Option<usize>) -> Result<usize, Refusal> {
+        let [argument] = argument else { return Ok(self.measure(MeasureKind::Rows, filter)) };
+        // The engine casts integers to floats for avg; what is counted is the same.
+        let argument = uncast(argument.clone(), self.scope.schema);
+        let always = !argument.nullable(self.scope.schema)? && !argument.get_type(self.scope.schema)?.is_floating();
+        let kind = if always {
+            MeasureKind::Rows
+        } else {
+            MeasureKind::Values { argument: place(&mut self.arguments, argument) }
+        };
+        Ok(self.measure(kind, filter))
+    }
+
+    /// An argument with its bounds; refused where none follow from the policy or the expression.
+    fn number(&self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
+        let total = self.scope.used(argument, Use::Aggregate)?;
+        allow(&total.facts, Use::Aggregate, argument)?;
+        let name = call.func.name();
+        let Some((lo, hi)) = total.facts.interval.and_then(Interval::finite) else {
+            return Err(Refusal::not_private(
+                format!("{name} of `{argument}` has no bounds, so one unit could move it without limit"),
+                format!("clamp it: {name}(least(greatest({}, LO), HI)) with numbers for LO and HI", shown(argument)),
+            ));
+        };
+        Ok(Number { expr: total.expr, lo, hi })
+    }
+
+    /// The same as a float.
+    fn float(&self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
+        let number = self.number(call, argument)?;
+        if number.expr.get_type(self.scope.schema)? == DataType::Float64 {
+            return Ok(number);
+        }
+        Ok(Number { expr: cast(number.expr, DataType::Float64), ..number })
+    }
+
+    /// An integer as the float that averages are made of, so that they and the sums beside them share it.
+    fn averaged(&self, expr: &Expr) -> Result<Expr, Refusal> {
+        Ok(match expr.get_type(self.scope.schema)? {
+            kind if kind.is_integer() => cast(uncast(expr.clone(), self.scope.schema), DataType::Float64),
+            _ => expr.clone(),
+        })
+    }
+
+    fn sum(
+        &mut self,
+        call: &AggregateFunction,
+        written: &Expr,
+        expr: Expr,
+        lo: f64,
+        hi: f64,
+        centred: bool,
+        filter: Option<usize>,
+    ) -> Result<usize, Refusal> {
+        let name = call.func.name();
+        let kind = expr.get_type(self.scope.schema)?;
+        let lattice = Lattice::new(&kind, lo, hi, centred).ok_or_else(|| {
+            Refusal::not_private(
+                format!("{name} of `{written}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly"),
+                format!("cast it: {name}(CAST({} AS DOUBLE)), or clamp it more tightly", shown(written)),
+            )
+        })?;
+        let argument = place(&mut self.arguments, expr);
+        Ok(self.measure(MeasureKind::Sum { argument, lattice }, filter))
+    }
+
+    /// The sum of (x − cx)·(y − cy): a number of its own, with its own bounds and its own lattice.
+    fn product(
+        &mut self,
+        call: &AggregateFunction,
+        written: &Expr,
+        x: &Number,
+        y: &Number,
+        filter: Option<usize>,
+    ) -> Result<usize, Refusal> {
+        let centred = |number: &Number| {
+            let centre = number.lo / 2.0 + number.hi / 2.0;
+            // Clamped first, so that the product is of the values that the sums are of.
+            let clamped = Expr::Case(Case {
+                expr: None,
+                when_then_expr: vec![
+                    (Box::new(number.expr.clone().lt(lit(number.lo))), Box::new(lit(number.lo))),
+                    (Box::new(number.expr.clone().gt(lit(number.hi))), Box::new(lit(number.hi))),
+                ],
+                else_expr: Some(Box::new(number.expr.clone())),
+            });
+            clamped - lit(centre)
+        };
+        let half = |number: &Number| number.hi / 2.0 - number.lo / 2.0;
+        let most = half(x) * half(y);
+        let lo = if x.expr == y.expr { 0.0 } else { -most };
+        self.sum(call, written, centred(x) * centred(y), lo, most, true, filter)
+    }
+}
+
+const ANSWERED: &str = "use count, count(DISTINCT x), sum, avg, var, stddev, covar, corr, regr_slope or regr_intercept, \
+                        each with FILTER if need be";
+
+/// The index of `item` in `items`, where it is put if it is not there yet: equal parts are shared, and paid for once.
+fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
+    items.iter().position(|known| *known == item).unwrap_or_else(|| {
+        items.push(item);
+        items.len() - 1
+    })
+}
+
+/// True where a float is neither NULL nor NaN: NaN is greater than every number here.
+fn is_number(expr: &Expr) -> Expr {
+    expr.clone().lt_eq(lit(f64::INFINITY))
+}
+
+/// The expression under a widening that keeps NULLs and NaNs as they are.
+fn uncast(expr: Expr, schema: &DFSchema) -> Expr {
+    match &expr {
+        Expr::Cast(cast) if cast.expr.get_type(schema).is_ok_and(|kind| kind.is_numeric()) => {
+            uncast(cast.expr.as_ref().clone(), schema)
+        }
+        _ => expr,
+    }
+}
+
+/// The expression as a person wrote it: without the cast that the engine adds.
+fn shown(expr: &Expr) -> String {
+    match expr {
+        Expr::Cast(cast) => shown(&cast.expr),
+        other => other.to_string(),
+    }
+}

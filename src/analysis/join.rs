@@ -1,0 +1,649 @@
+//! Joins of private rows: with private rows of the same unit, and with rows that are known without them (DESIGN 4.1).
+//!
+//! ```text
+//! private ⋈ private    on equal units only, so that a row of the result is one unit's
+//! private ⋈ known      the private side is kept: inner, outer, semi, anti
+//! known ⟕ private      an inner join; every known row is a group
+//! known ⋉ private      refused: which known rows are left would be private, and belong to no unit
+//! ```
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    Expr, Extension, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SubqueryAlias, Union,
+    build_join_schema, col, lit,
+};
+
+use crate::catalog::{DatasetTable, Protection};
+use crate::policy::Use;
+use crate::release::CapNode;
+
+use super::Analysis;
+use super::expression::Scope;
+use super::known::{Known, known_of};
+use super::operators::{Walked, unit_of};
+use super::refusal::Refusal;
+use super::relation::{Facts, Keys, PrivateRelation, Relation, names};
+
+/// How many rows of its own unit one row meets at most, over all joins of a query (DESIGN 4.4).
+const MAX_FAN_OUT: f64 = 10_000.0;
+
+/// How many joins of a plan have private tables on both sides.
+pub(super) fn private_joins(plan: &LogicalPlan) -> usize {
+    let mut joins = 0;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node {
+            joins += usize::from(reads_private(&join.left) && reads_private(&join.right));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    joins
+}
+
+fn reads_private(plan: &LogicalPlan) -> bool {
+    let mut private = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            private |=
+                DatasetTable::of(&scan.source).is_none_or(|table| matches!(table.protection(), Protection::Private(_)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    private
+}
+
+impl Analysis<'_> {
+    pub(super) fn join(&mut self, join: &Join) -> Result<Walked, Refusal> {
+        let (left, left_relation) = self.walk(&join.left)?;
+        let (right, right_relation) = self.walk(&join.right)?;
+        match (left_relation, right_relation) {
+            (Relation::Private(l), Relation::Private(r)) => self.join_private(join, (left, l), (right, r)),
+            (Relation::Private(private), known) => {
+                let (known, columns) = self.known_side(right, &known)?;
+                self.join_known(join, (left, private), (known, columns), true)
+            }
+            (known, Relation::Private(private)) => {
+                let (known, columns) = self.known_side(left, &known)?;
+                self.join_known(join, (right, private), (known, columns), false)
+            }
+            (l, r) => self.after(&LogicalPlan::Join(join.clone()), vec![(left, l), (right, r)]),
+        }
+    }
+
+    /// The side of a join that is known without the rows of the other: a public table, perhaps filtered and projected by
+    /// total expressions, is read in place. Anything else is computed beforehand: the engine may leave this side unread
+    /// when the private side is empty, so whatever could fail or take long in it would tell whether it was.
+    fn known_side(&mut self, plan: LogicalPlan, relation: &Relation) -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
+        if let Relation::Public(columns) = relation
+            && let Ok(total) = total_public(&plan)
+        {
+            return Ok((total, columns.clone()));
+        }
+        if matches!(relation, Relation::Released(_)) && is_correlated(&plan) {
+            return Err(Refusal::not_private(
+                "a subquery over private rows that is correlated on anything but the unit is not answered",
+                "join a derived table instead: JOIN (SELECT key, avg(x) ... GROUP BY key) d ON d.key = t.key",
+            ));
+        }
+        if let LogicalPlan::SubqueryAlias(alias) = &plan {
+            let (leaf, columns) = self.known_leaf(alias.input.as_ref().clone());
+            let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(leaf), alias.alias.clone())?);
+            return Ok((plan, columns));
+        }
+        Ok(self.known_leaf(plan))
+    }
+
+    fn join_private(
+        &mut self,
+        join: &Join,
+        (left, l): (LogicalPlan, PrivateRelation),
+        (right, r): (LogicalPlan, PrivateRelation),
+    ) -> Result<Walked, Refusal> {
+        if l.unit_domain != r.unit_domain {
+            return Err(Refusal::not_private(
+                format!("a join of units of two domains ({} and {}) is not answered", l.unit_domain, r.unit_domain),
+                "join datasets whose units are of one domain; ask of each of the others in its own query",
+            ));
+        }
+        if !l.preserved.is_empty() || !r.preserved.is_empty() {
+            return Err(Refusal::not_private(
+                "a join above an outer join that keeps public rows is not answered",
+                "join the private datasets first, in a derived table, and the public table to the result",
+            ));
+        }
+        let (left_unit, right_unit) = (unit_of(&left, l.unit), unit_of(&right, r.unit));
+        let types = [left.schema().field(l.unit).data_type(), right.schema().field(r.unit).data_type()];
+        if types[0] != types[1] || !is_identifier(types[0]) {
+            return Err(Refusal::not_private(
+                format!("units of the types {} and {} cannot be compared as they are", types[0], types[1]),
+                "ask the owners to store the unit's id as one type: an integer, text or bytes",
+            ));
+        }
+        let width = left.schema().fields().len();
+        let schema: DFSchemaRef = Arc::new(build_join_schema(left.schema(), right.schema(), &JoinType::Inner)?);
+        let both: Vec<Facts> = l.columns.iter().chain(&r.columns).cloned().collect();
+        let mut compares_units = false;
+        let mut same_unit = false;
+        for (a, b) in equalities(join) {
+            let place = |expr: &Expr| schema.index_of_column(expr.try_as_col()?).ok();
+            let (Some(a), Some(b)) = (place(&a), place(&b)) else { continue };
+            if (a < width) == (b < width) {
+                continue;
+            }
+            compares_units |= both[a].is_unit && both[b].is_unit;
+            same_unit |= both[a].unit_key.is_some() && both[a].unit_key == both[b].unit_key;
+        }
+        if !compares_units && !same_unit {
+            return Err(not_on_units(join, &left, &l, &right, &r));
+        }
+        let scope = Scope { schema: &schema, columns: &both, narrowed: &[] };
+        let mut on = Vec::new();
+        let mut parts = Vec::new();
+        for (a, b) in &join.on {
+            on.push((scope.used(a, Use::Filter)?.expr, scope.used(b, Use::Filter)?.expr));
+        }
+        if let Some(filter) = &join.filter {
+            let filter = self.with_scalars(filter)?;
+            parts.push(scope.used(&filter, Use::Filter)?.expr);
+        }
+        if !compares_units {
+            // The owners say that equal keys are of one unit. Comparing the units holds them to it.
+            on.push((left_unit.clone(), right_unit.clone()));
+        }
+        let filter = conjunction(parts);
+        if join.null_aware && !(on.len() + usize::from(filter.is_some()) == 1 && compares_units) {
+            return Err(Refusal::not_private(
+                "NOT IN on a column of private rows that may be NULL is not answered",
+                "write NOT EXISTS (SELECT 1 ... WHERE the columns are equal)",
+            ));
+        }
+        let made = |left: LogicalPlan, right: LogicalPlan, kind: JoinType| {
+            let (left, right) = (Arc::new(left), Arc::new(right));
+            // A unit is never NULL, so that NOT IN is a plain anti join.
+            let (on, filter) = (on.clone(), filter.clone());
+            Join::try_new(left, right, on, filter, kind, join.join_constraint, join.null_equality, false)
+                .map(LogicalPlan::Join)
+        };
+        let right = self.capped(right, &schema, width, &on, filter.as_ref(), &right_unit);
+        let mut datasets = l.datasets.clone();
+        datasets.extend(r.datasets.clone());
+        let rows = l.rows.zip(r.rows).and_then(|(l, r)| l.checked_mul(r.max(1)));
+        let inner = |unit: usize, columns: Vec<Facts>, rows: Option<u64>| {
+            Relation::Private(PrivateRelation {
+                rows,
+                datasets: datasets.clone(),
+                ..l.clone().with_columns(unit, columns)
+            })
+        };
+        let kept =
+            |kept: &PrivateRelation| Relation::Private(PrivateRelation { datasets: datasets.clone(), ..kept.clone() });
+        let or_null = |facts: &[Facts]| facts.iter().cloned().map(Facts::or_null).collect::<Vec<_>>();
+        Ok(match join.join_type {
+            JoinType::Inner => (made(left, right, JoinType::Inner)?, inner(l.unit, both, rows)),
+            JoinType::Left => {
+                let columns = l.columns.iter().cloned().chain(or_null(&r.columns)).collect();
+                (made(left, right, JoinType::Left)?, inner(l.unit, columns, rows))
+            }
+            JoinType::Right => {
+                let columns = or_null(&l.columns).into_iter().chain(r.columns.iter().cloned()).collect();
+                let rows = l.rows.zip(r.rows).and_then(|(l, r)| r.checked_mul(l.max(1)));
+                (made(left, right, JoinType::Right)?, inner(width + r.unit, columns, rows))
+            }
+            JoinType::LeftSemi | JoinType::LeftAnti => (made(left, right, join.join_type)?, kept(&l)),
+            JoinType::RightSemi | JoinType::RightAnti => (made(left, right, join.join_type)?, kept(&r)),
+            JoinType::LeftMark => {
+                let columns = l.columns.iter().cloned().chain([mark(join, &schema, &both)]).collect();
+                (made(left, right, JoinType::LeftMark)?, inner(l.unit, columns, l.rows))
+            }
+            JoinType::Full => {
+                // The rows of either side that meet none of the other, NULLs beside them, are united with those that do:
+                // so that the unit of each row is one column, as it is in the scan.
+                let matched = made(left.clone(), right.clone(), JoinType::Left)?;
+                let alone = made(left, right.clone(), JoinType::RightAnti)?;
+                let hidden = self.hidden_unit(matched.schema(), l.unit);
+                let name = hidden.schema_name().to_string();
+                let fields: Vec<_> = (0..schema.fields().len()).map(|at| schema.qualified_field(at)).collect();
+                let mut above: Vec<Expr> = fields.iter().map(|field| Expr::Column(Column::from(*field))).collect();
+                above.push(hidden);
+                let mut below: Vec<Expr> = Vec::with_capacity(above.len());
+                for (at, (relation, field)) in fields.iter().enumerate() {
+                    below.push(if at < width {
+                        lit(ScalarValue::try_from(field.data_type())?).alias_qualified(relation.cloned(), field.name())
+                    } else {
+                        Expr::Column(Column::from((*relation, *field)))
+                    });
+                }
+                below.push(right_unit.alias(&name));
+                let inputs = [(matched, above), (alone, below)]
+                    .into_iter()
+                    .map(|(input, exprs)| {
+                        Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?)))
+                    })
+                    .collect::<Result<Vec<_>, Refusal>>()?;
+                let schema = Arc::clone(inputs[0].schema());
+                let plan = LogicalPlan::Union(Union { inputs, schema });
+                let mut columns = or_null(&both);
+                columns.push(Facts {
+                    is_unit: true,
+                    per_unit: true,
+                    ..Facts::computed_from([&l.columns[l.unit], &r.columns[r.unit]])
+                });
+                let rows = rows.zip(r.rows).map(|(both, alone)| both.saturating_add(alone));
+                (plan, inner(columns.len() - 1, columns, rows))
+            }
+            JoinType::RightMark => {
+                return Err(Refusal::not_private("this join is not answered", "write it with JOIN or EXISTS"));
+            }
+        })
+    }
+
+    fn join_known(
+        &mut self,
+        join: &Join,
+        (private_plan, private): (LogicalPlan, PrivateRelation),
+        (known, known_columns): (LogicalPlan, Vec<Facts>),
+        private_first: bool,
+    ) -> Result<Walked, Refusal> {
+        use JoinType::{Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightSemi};
+        let keeps_known = matches!((join.join_type, private_first), (Left, false) | (Right, true));
+        let fine = matches!(
+            (join.join_type, private_first),
+            (Inner, _) | (Left | LeftSemi | LeftAnti | LeftMark, true) | (Right | RightSemi | RightAnti, false)
+        );
+        if !fine && !keeps_known {
+            return Err(match join.join_type {
+                JoinType::Full => Refusal::not_private(
+                    "a FULL join of private rows with public ones is not answered",
+                    format!("use JOIN, or put {} on the side that the outer join keeps", names(&private.datasets)),
+                ),
+                _ => Refusal::not_private(
+                    format!(
+                        "which public rows have one in {} is private, and no unit's: public rows filtered by private ones are \
+                         not answered",
+                        names(&private.datasets)
+                    ),
+                    "group the private rows instead: SELECT t.key, count(*) FROM public t LEFT JOIN private p ON ... GROUP BY t.key",
+                ),
+            });
+        }
+        if !private.preserved.is_empty() && !matches!(join.join_type, Inner) {
+            return Err(Refusal::not_private(
+                "an outer join above another that keeps public rows is not answered",
+                "put the first one last",
+            ));
+        }
+        if !has_equality(join) {
+            return Err(Refusal::not_private(
+                "a join to a public table without an equality is not answered",
+                "add an equality of columns to ON",
+            ));
+        }
+        let shows_known = matches!(join.join_type, Inner | Left | Right);
+        if shows_known {
+            self.fan_outs.push(fan_out(&known, join)?);
+        }
+        let table = self.known_table(&known);
+        let known_columns: Vec<Facts> = known_columns
+            .into_iter()
+            .enumerate()
+            .map(|(column, facts)| Facts {
+                keys: table.map(|table| Keys::Table { table, column, or_null: false }),
+                ..facts
+            })
+            .collect();
+        let kind = if keeps_known { Inner } else { join.join_type };
+        let known_width = known_columns.len();
+        let (left, right) = if private_first { (private_plan, known) } else { (known, private_plan) };
+        let width = left.schema().fields().len();
+        let offset = if private_first { 0 } else { known_width };
+        // Conditions see the columns of both sides, also where the result has those of one.
+        let schema: DFSchemaRef = Arc::new(build_join_schema(left.schema(), right.schema(), &Inner)?);
+        let both: Vec<Facts> = if private_first {
+            private.columns.iter().chain(&known_columns).cloned().collect()
+        } else {
+            known_columns.iter().chain(&private.columns).cloned().collect()
+        };
+        let scope = Scope { schema: &schema, columns: &both, narrowed: &[] };
+        let on = join
+            .on
+            .iter()
+            .map(|(a, b)| Ok((scope.used(a, Use::Filter)?.expr, scope.used(b, Use::Filter)?.expr)))
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        let filter = match &join.filter {
+            Some(filter) => Some(self.with_scalars(filter)?),
+            None => None,
+        };
+        let filter = filter.map(|filter| scope.used(&filter, Use::Filter).map(|total| total.expr)).transpose()?;
+        // A private column that must equal a known one has its values alone.
+        let mut private_columns = private.columns.clone();
+        if matches!(kind, Inner | LeftSemi | RightSemi) {
+            for (a, b) in equalities(join) {
+                let place = |expr: &Expr| schema.index_of_column(expr.try_as_col()?).ok();
+                let (Some(a), Some(b)) = (place(&a), place(&b)) else { continue };
+                let is_private = |at: usize| (at < width) == private_first;
+                let (own, other) = match (is_private(a), is_private(b)) {
+                    (true, false) => (a, b),
+                    (false, true) => (b, a),
+                    _ => continue,
+                };
+                let own = &mut private_columns[own - offset];
+                if own.keys.is_none() {
+                    own.keys.clone_from(&both[other].keys);
+                }
+            }
+        }
+        let plan = LogicalPlan::Join(Join::try_new(
+            Arc::new(left),
+            Arc::new(right),
+            on,
+            filter,
+            kind,
+            join.join_constraint,
+            join.null_equality,
+            join.null_aware,
+        )?);
+        let mut relation = private.clone();
+        relation.narrowed = Vec::new();
+        relation.columns = private_columns;
+        if keeps_known {
+            let Some(table) = table else {
+                return Err(Refusal::not_private(
+                    "an outer join that keeps the rows of a released table is not answered",
+                    "join it to the result instead: released LEFT JOIN (SELECT key, count(*) ... GROUP BY key)",
+                ));
+            };
+            relation.preserved.insert(table);
+        }
+        match kind {
+            LeftSemi | RightSemi | LeftAnti | RightAnti => {}
+            LeftMark => {
+                relation.columns.push(mark(join, &schema, &both));
+            }
+            _ => {
+                let known_columns =
+                    if kind == Inner { known_columns } else { known_columns.into_iter().map(Facts::or_null).collect() };
+                // One private row may meet several known ones.
+                relation.rows = None;
+                relation.unique = None;
+                if private_first {
+                    relation.columns.extend(known_columns);
+                } else {
+                    relation.unit += known_width;
+                    relation.columns = known_columns.into_iter().chain(relation.columns).collect();
+                }
+            }
+        }
+        Ok((plan, Relation::Private(relation)))
+    }
+
+    /// The right side of a join of private rows, with at most so many rows for each value of the columns that are compared
+    /// that over all such joins one row meets at most [`MAX_FAN_OUT`].
+    fn capped(
+        &self,
+        right: LogicalPlan,
+        schema: &DFSchema,
+        width: usize,
+        on: &[(Expr, Expr)],
+        filter: Option<&Expr>,
+        unit: &Expr,
+    ) -> LogicalPlan {
+        let mut keys = vec![unit.clone()];
+        let compared = filter.map(split_conjunction).unwrap_or_default().into_iter().filter_map(|part| match part {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((left.as_ref(), right.as_ref())),
+            _ => None,
+        });
+        for (a, b) in on.iter().map(|(a, b)| (a, b)).chain(compared) {
+            let place = |expr: &Expr| schema.index_of_column(expr.try_as_col()?).ok();
+            let (Some(a_place), Some(b_place)) = (place(a), place(b)) else { continue };
+            let key = match (a_place >= width, b_place >= width) {
+                (true, false) => a,
+                (false, true) => b,
+                _ => continue,
+            };
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        let joins = self.private_joins.max(1) as f64;
+        let most = (MAX_FAN_OUT.powf(joins.recip()) + 1e-9).floor().max(1.0) as usize;
+        LogicalPlan::Extension(Extension { node: Arc::new(CapNode::new(right, keys, most)) })
+    }
+
+    /// Registers a public relation whose columns' values may be group keys. Those of a released one are not known when the
+    /// release that reads it is priced.
+    fn known_table(&mut self, plan: &LogicalPlan) -> Option<usize> {
+        if known_of(plan).iter().any(|known| self.known[*known].after > 0) {
+            return None;
+        }
+        // A public relation that is computed beforehand has the columns of what it is computed from.
+        let plan = &public_of(plan, &self.known);
+        if let Some(table) = self.tables.iter().position(|table| table == plan) {
+            return Some(table);
+        }
+        self.tables.push(plan.clone());
+        Some(self.tables.len() - 1)
+    }
+}
+
+fn public_of(plan: &LogicalPlan, known: &[Known]) -> LogicalPlan {
+    let inner = match plan {
+        LogicalPlan::SubqueryAlias(alias) => alias.input.as_ref(),
+        other => other,
+    };
+    match known_of(inner).first() {
+        Some(index) => known[*index].plan.clone(),
+        None => plan.clone(),
+    }
+}
+
+/// The column of a mark join that says whether a row has a partner: computed from the columns that are compared.
+fn mark(join: &Join, schema: &DFSchema, both: &[Facts]) -> Facts {
+    let conditions = join.on.iter().flat_map(|(a, b)| [a, b]).chain(&join.filter);
+    let compared = conditions.flat_map(Expr::column_refs).filter_map(|column| schema.index_of_column(column).ok());
+    let truths = vec![ScalarValue::Boolean(Some(false)), ScalarValue::Boolean(Some(true))];
+    let facts = Facts::computed_from(compared.map(|at| &both[at]));
+    Facts { keys: Some(Keys::Listed(truths.into())), per_unit: false, ..facts }
+}
+
+/// Whether DataFusion made this relation of a correlated subquery.
+fn is_correlated(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::SubqueryAlias(alias)
+        if alias.alias.table().starts_with("__scalar_sq") || alias.alias.table().starts_with("__correlated_sq"))
+}
+
+fn not_on_units(
+    join: &Join,
+    left: &LogicalPlan,
+    l: &PrivateRelation,
+    right: &LogicalPlan,
+    r: &PrivateRelation,
+) -> Refusal {
+    let shown = |plan: &LogicalPlan, private: &PrivateRelation| {
+        let schema = plan.schema();
+        (0..schema.fields().len())
+            .find(|at| private.columns[*at].is_unit && !schema.field(*at).name().starts_with("__"))
+            .map(|at| Column::from(schema.qualified_field(at)).flat_name())
+    };
+    let why = if equalities(join).iter().any(|(a, b)| is_cast(a) || is_cast(b)) {
+        "; an equality through a cast may make two units one"
+    } else {
+        ""
+    };
+    let hint = match (shown(left, l), shown(right, r)) {
+        (Some(a), Some(b)) => format!("add `{a} = {b}` to the condition"),
+        _ => "keep the unit's column in the derived tables, and compare it".to_owned(),
+    };
+    let mut datasets = l.datasets.clone();
+    datasets.extend(r.datasets.clone());
+    let detail = if datasets.len() == 1 {
+        format!("{} is joined to itself without comparing its units{why}", names(&datasets))
+    } else {
+        format!("{} are joined without comparing their units{why}", names(&datasets))
+    };
+    Refusal::not_private(detail, hint)
+}
+
+fn is_cast(expr: &Expr) -> bool {
+    matches!(expr, Expr::Cast(_) | Expr::TryCast(_))
+}
+
+/// Types whose equality is the equality of what is stored.
+fn is_identifier(kind: &DataType) -> bool {
+    kind.is_integer()
+        || matches!(
+            kind,
+            DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Binary
+                | DataType::LargeBinary
+                | DataType::BinaryView
+                | DataType::FixedSizeBinary(_)
+        )
+}
+
+/// The equalities that every pair of joined rows meets. Before the optimizer has run, `ON a = b` stands in the filter.
+fn equalities(join: &Join) -> Vec<(Expr, Expr)> {
+    let in_filter =
+        join.filter.as_ref().map(split_conjunction).unwrap_or_default().into_iter().filter_map(|part| match part {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+                Some((left.as_ref().clone(), right.as_ref().clone()))
+            }
+            _ => None,
+        });
+    join.on.iter().cloned().chain(in_filter).collect()
+}
+
+/// Whether a condition above an outer join that keeps public rows drops every row that the join filled up with NULLs: it
+/// must then be over private columns in a form that is not true of NULLs, or over public columns alone.
+pub(super) fn rejects_nulls(predicate: &Expr, schema: &DFSchema, private: &PrivateRelation) -> bool {
+    let is_private = |part: &Expr| {
+        part.try_as_col()
+            .and_then(|column| schema.index_of_column(column).ok())
+            .is_some_and(|at| !private.columns[at].sources.is_empty())
+    };
+    let mut rejects = true;
+    for part in split_conjunction(predicate) {
+        let mut reads_private = false;
+        let mut plain = true;
+        let _ = part.apply(|inner| {
+            reads_private |= is_private(inner);
+            plain &= matches!(
+                inner,
+                Expr::Column(_)
+                    | Expr::Literal(..)
+                    | Expr::Cast(_)
+                    | Expr::TryCast(_)
+                    | Expr::Between(_)
+                    | Expr::InList(_)
+                    | Expr::Like(_)
+                    | Expr::Negative(_)
+            ) || matches!(inner, Expr::BinaryExpr(BinaryExpr { op, .. })
+                if op.is_numerical_operators() || matches!(
+                    op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq));
+            Ok(TreeNodeRecursion::Continue)
+        });
+        rejects &= !reads_private || plain;
+    }
+    rejects
+}
+
+/// How many rows of the public side one private row may meet: the most that share the columns that are compared. A plan
+/// over public rows alone, to be run before anything is charged.
+fn fan_out(public: &LogicalPlan, join: &Join) -> Result<LogicalPlan, Refusal> {
+    let schema = public.schema();
+    let is_public = |expr: &Expr| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    };
+    let mut keys: Vec<Expr> = Vec::new();
+    // Compared with the other side as it stands, a cast included, since a cast may make several values one. Two columns of
+    // this side that are compared with each other say nothing of how many rows the other side meets.
+    let is_other = |expr: &Expr| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_err())
+    };
+    let mut compared = |left: &Expr, right: &Expr| {
+        if is_public(left) && is_other(right) {
+            keys.push(left.clone());
+        } else if is_other(left) && is_public(right) {
+            keys.push(right.clone());
+        }
+    };
+    for (left, right) in &join.on {
+        compared(left, right);
+    }
+    for part in join.filter.as_ref().map(split_conjunction).unwrap_or_default() {
+        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part {
+            compared(left, right);
+        }
+    }
+    let keys: Vec<Expr> = keys.into_iter().enumerate().map(|(at, key)| key.alias(format!("key{at}"))).collect();
+    let rows = count(lit(1i64)).alias("rows");
+    Ok(LogicalPlanBuilder::from(public.clone())
+        .aggregate(keys, [rows])?
+        .aggregate(Vec::<Expr>::new(), [max(col("rows"))])?
+        .build()?)
+}
+
+/// Whether an equality of the two sides' columns bounds how many public rows a private row meets. Before the optimizer
+/// has run, `ON a = b` stands in the filter.
+fn has_equality(join: &Join) -> bool {
+    // A bare column: an expression such as `month * 0` would meet every public row.
+    let of = |expr: &Expr, schema: &DFSchemaRef| match expr {
+        Expr::Cast(cast) => cast.expr.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
+        other => other.try_as_col().is_some_and(|column| schema.index_of_column(column).is_ok()),
+    };
+    let (left, right) = (join.left.schema(), join.right.schema());
+    let in_filter = join.filter.as_ref().is_some_and(|filter| {
+        split_conjunction(filter).into_iter().any(|part| {
+            matches!(part, Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b })
+                if (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
+        })
+    });
+    in_filter || join.on.iter().any(|(a, b)| (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
+}
+
+/// A public table, perhaps filtered and projected by total expressions; refused if it is anything else.
+fn total_public(plan: &LogicalPlan) -> Result<LogicalPlan, Refusal> {
+    let over = |input: &LogicalPlan| -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
+        let input = total_public(input)?;
+        let columns = vec![Facts::default(); input.schema().fields().len()];
+        Ok((input, columns))
+    };
+    match plan {
+        LogicalPlan::TableScan(_) => Ok(plan.clone()),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, _) = over(&alias.input)?;
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?))
+        }
+        LogicalPlan::Filter(filter) => {
+            let (input, columns) = over(&filter.input)?;
+            let predicate =
+                Scope { schema: input.schema(), columns: &columns, narrowed: &[] }.total(&filter.predicate)?.expr;
+            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?))
+        }
+        LogicalPlan::Projection(projection) => {
+            let (input, columns) = over(&projection.input)?;
+            let scope = Scope { schema: input.schema(), columns: &columns, narrowed: &[] };
+            let names = NamePreserver::new_for_projection();
+            let exprs = projection
+                .expr
+                .iter()
+                .map(|expr| {
+                    let name = names.save(expr);
+                    Ok(name.restore(scope.total(expr)?.expr))
+                })
+                .collect::<Result<Vec<_>, Refusal>>()?;
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+        }
+        _ => Err(Refusal::not_private("a public relation that is computed from several rows", "join the table itself")),
+    }
+}
