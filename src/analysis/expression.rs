@@ -348,57 +348,28 @@ impl Scope<'_> {
 
     fn call(&self, call: &ScalarFunction) -> Result<Total, Refusal> {
         let name = call.func.name();
-        let Some(totality) = functions::totality(name) else {
-            return Err(unknown(
-                &format!("the function `{name}`"),
-                "apply it to the result instead, above the aggregates, or write it with CASE and arithmetic",
-            ));
-        };
         let args = call.args.iter().map(|arg| self.total(arg)).collect::<Result<Vec<_>, _>>()?;
         let types = args.iter().map(|arg| arg.expr.get_type(self.schema)).collect::<Result<Vec<_>, _>>()?;
         let exprs: Vec<Expr> = args.iter().map(|arg| arg.expr.clone()).collect();
-        if !totality.holds(&exprs, &types) {
-            return Err(unknown(
-                &format!("`{name}` on these arguments, on which it may fail on a row,"),
-                "cast its first argument to DOUBLE, and write the others as literals",
-            ));
-        }
         let intervals: Vec<_> = args.iter().map(|arg| arg.facts.interval).collect();
-        let expr = Expr::ScalarFunction(ScalarFunction { func: call.func.clone(), args: exprs });
-        let interval = functions::interval(name, &call.args, &intervals)
-            .or(expr.get_type(self.schema)?.is_numeric().then_some(Interval::UNBOUNDED));
-        let mut facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
-        facts.keys = self.calendar_keys(name, &call.args, &expr)?;
-        Ok(Total { expr, facts })
-    }
-
-    /// The values of a part of a date that has a range by the calendar, as in `extract(month FROM d)`.
-    fn calendar_keys(&self, name: &str, args: &[Expr], expr: &Expr) -> Result<Option<Keys>, Refusal> {
-        let Some(parts) = calendar(name, args) else { return Ok(None) };
+        let interval = functions::interval(name, &exprs, &intervals);
+        let parts = functions::calendar(name, &exprs);
+        let expr = functions::total(&call.func, exprs, &types, self.schema).map_err(|why| {
+            Refusal::not_private(format!("`{name}` {} (over private rows)", why.reason()), why.hint())
+        })?;
         let kind = expr.get_type(self.schema)?;
-        let mut keys =
-            parts.map(|part| ScalarValue::Int64(Some(part)).cast_to(&kind)).collect::<Result<Vec<_>, _>>()?;
-        if expr.nullable(self.schema)? {
-            keys.push(ScalarValue::try_from(&kind)?);
+        let interval = interval.or(kind.is_numeric().then_some(Interval::UNBOUNDED));
+        let mut facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
+        if let Some(parts) = parts {
+            // A part of a date that has a range by the calendar, as in `extract(month FROM d)`.
+            let part = |part| ScalarValue::Int64(Some(part)).cast_to(&kind);
+            let mut keys = parts.map(part).collect::<Result<Vec<_>, _>>()?;
+            if expr.nullable(self.schema)? {
+                keys.push(ScalarValue::try_from(&kind)?);
+            }
+            facts.keys = Some(Keys::Listed(keys.into()));
         }
-        Ok(Some(Keys::Listed(keys.into())))
-    }
-}
-
-/// The parts of a date or time that have a range by the calendar, as far as a list of them is short.
-fn calendar(name: &str, args: &[Expr]) -> Option<std::ops::RangeInclusive<i64>> {
-    let Expr::Literal(part, _) = args.first()? else { return None };
-    match (name, part.try_as_str()??.to_ascii_lowercase().as_str()) {
-        ("date_part", "quarter") => Some(1..=4),
-        ("date_part", "month") => Some(1..=12),
-        ("date_part", "week") => Some(1..=53),
-        ("date_part", "day") => Some(1..=31),
-        ("date_part", "doy") => Some(1..=366),
-        ("date_part", "dow") => Some(0..=6),
-        ("date_part", "isodow") => Some(1..=7),
-        ("date_part", "hour") => Some(0..=23),
-        ("date_part", "minute") => Some(0..=59),
-        _ => None,
+        Ok(Total { expr, facts })
     }
 }
 

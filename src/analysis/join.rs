@@ -28,7 +28,7 @@ use crate::release::CapNode;
 use super::Analysis;
 use super::expression::Scope;
 use super::known::{Known, known_of};
-use super::operators::{Walked, unit_of};
+use super::operators::{UNIT_COLUMN, Walked, unit_of};
 use super::refusal::Refusal;
 use super::relation::{Facts, Keys, PrivateRelation, Relation, names};
 
@@ -207,28 +207,37 @@ impl Analysis<'_> {
                 // so that the unit of each row is one column, as it is in the scan.
                 let matched = made(left.clone(), right.clone(), JoinType::Left)?;
                 let alone = made(left, right.clone(), JoinType::RightAnti)?;
-                let hidden = self.hidden_unit(matched.schema(), l.unit);
-                let name = hidden.schema_name().to_string();
                 let fields: Vec<_> = (0..schema.fields().len()).map(|at| schema.qualified_field(at)).collect();
-                let mut above: Vec<Expr> = fields.iter().map(|field| Expr::Column(Column::from(*field))).collect();
-                above.push(hidden);
+                // A union's columns have no qualifiers: each has a name of its own until it is above.
+                let name = |at: usize| format!("__tollgate_full_{at}");
+                let column = |at: usize| Expr::Column(Column::from(fields[at]));
+                let mut above: Vec<Expr> = (0..fields.len()).map(|at| column(at).alias(name(at))).collect();
+                above.push(left_unit.alias(name(fields.len())));
                 let mut below: Vec<Expr> = Vec::with_capacity(above.len());
-                for (at, (relation, field)) in fields.iter().enumerate() {
+                for (at, (_, field)) in fields.iter().enumerate() {
                     below.push(if at < width {
-                        lit(ScalarValue::try_from(field.data_type())?).alias_qualified(relation.cloned(), field.name())
+                        lit(ScalarValue::try_from(field.data_type())?).alias(name(at))
                     } else {
-                        Expr::Column(Column::from((*relation, *field)))
+                        column(at).alias(name(at))
                     });
                 }
-                below.push(right_unit.alias(&name));
+                below.push(right_unit.alias(name(fields.len())));
                 let inputs = [(matched, above), (alone, below)]
                     .into_iter()
                     .map(|(input, exprs)| {
                         Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?)))
                     })
                     .collect::<Result<Vec<_>, Refusal>>()?;
-                let schema = Arc::clone(inputs[0].schema());
-                let plan = LogicalPlan::Union(Union { inputs, schema });
+                let union = LogicalPlan::Union(Union::try_new(inputs)?);
+                let named = |at: usize| Expr::Column(Column::new_unqualified(name(at)));
+                let mut outputs: Vec<Expr> = fields
+                    .iter()
+                    .enumerate()
+                    .map(|(at, (relation, field))| named(at).alias_qualified(relation.cloned(), field.name()))
+                    .collect();
+                self.hidden_units += 1;
+                outputs.push(named(fields.len()).alias(format!("{UNIT_COLUMN}{}", self.hidden_units)));
+                let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(union))?);
                 let mut columns = or_null(&both);
                 columns.push(Facts {
                     is_unit: true,

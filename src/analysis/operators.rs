@@ -23,7 +23,7 @@ use super::relation::{Facts, Keys, PrivateRelation, Relation, ReleasedRelation};
 
 /// The hidden columns that carry the unit's id where the SQL does not, numbered so that two of them may meet in a join.
 /// SQL cannot name them: they are in no schema that SQL is planned against.
-const UNIT_COLUMN: &str = "__tollgate_unit_";
+pub(super) const UNIT_COLUMN: &str = "__tollgate_unit_";
 
 /// A rewritten plan, and what its relation is.
 pub(super) type Walked = (LogicalPlan, Relation);

@@ -18,6 +18,8 @@ mod error;
 mod in_flight;
 mod price;
 mod question;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use std::sync::Arc;

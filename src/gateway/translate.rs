@@ -21,7 +21,8 @@ pub(super) fn parse(error: ParseError) -> GatewayError {
         ParseError::TooLong { .. }
         | ParseError::TooComplex { .. }
         | ParseError::CteCopies { .. }
-        | ParseError::Concatenations { .. } => (Code::TooLarge, "shorten the statement"),
+        | ParseError::Concatenations { .. }
+        | ParseError::Coalesces { .. } => (Code::TooLarge, "shorten the statement"),
         ParseError::Placeholder => (Code::SqlInvalid, "replace each placeholder by a literal"),
         ParseError::NotOne { .. } => (Code::SqlInvalid, "send one SELECT"),
         ParseError::NotSelect(_) => (Code::NotAllowed, "send a SELECT; GET /v1/datasets shows what there is"),

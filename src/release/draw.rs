@@ -154,25 +154,42 @@ pub fn draw<R: CryptoRng + ?Sized>(
     sums: GroupSums,
     rng: &mut R,
 ) -> Result<RecordBatch> {
+    let tau = noise.selection().map(|selection| selection.tau);
+    read_off(spec, noise, sums, tau, |noise| noise.sample(rng))
+}
+
+/// What a draw would be without noise and threshold: for tests against the plain query, and in no other build.
+#[cfg(test)]
+pub fn draw_exactly(spec: &ReleaseSpec, noise: &NoisePlan, sums: GroupSums) -> Result<RecordBatch> {
+    read_off(spec, noise, sums, noise.selection().map(|_| 0), |_| 0)
+}
+
+fn read_off(
+    spec: &ReleaseSpec,
+    noise: &NoisePlan,
+    sums: GroupSums,
+    tau: Option<u64>,
+    mut sample: impl FnMut(&Noise) -> i128,
+) -> Result<RecordBatch> {
     let cells = sums.units.len();
     let noisy_units: Option<Vec<i128>> =
-        noise.units().map(|noise| sums.units.iter().map(|units| i128::from(*units) + noise.sample(rng)).collect());
+        noise.units().map(|noise| sums.units.iter().map(|units| i128::from(*units) + sample(noise)).collect());
     let noisy: Vec<Vec<i128>> = sums
         .measures
         .iter()
         .zip(noise.measures())
         .map(|(sums, noise)| match sums {
-            Sums::Whole(sums) => sums.iter().map(|sum| sum.saturating_add(noise.sample(rng))).collect(),
-            Sums::Values(groups) => groups.iter().map(|values| values.len() as i128 + noise.sample(rng)).collect(),
+            Sums::Whole(sums) => sums.iter().map(|sum| sum.saturating_add(sample(noise))).collect(),
+            Sums::Values(groups) => groups.iter().map(|values| values.len() as i128 + sample(noise)).collect(),
         })
         .collect();
     if noisy.len() != spec.measures.len() || (spec.counts_units() && noisy_units.is_none()) {
         return exec_err!("a measure has no noise");
     }
-    let shown = match (spec.selects_groups(), noise.selection(), &noisy_units) {
+    let shown = match (spec.selects_groups(), tau, &noisy_units) {
         (false, None, _) => vec![true; cells],
-        (true, Some(selection), Some(noisy)) => {
-            let (k, threshold) = (spec.min_group_size, i128::from(spec.min_group_size) + i128::from(selection.tau));
+        (true, Some(tau), Some(noisy)) => {
+            let (k, threshold) = (spec.min_group_size, i128::from(spec.min_group_size) + i128::from(tau));
             sums.units
                 .iter()
                 .zip(noisy)

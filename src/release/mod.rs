@@ -26,6 +26,8 @@ pub mod verify;
 pub use bound_exec::BoundExec;
 pub use cap::CapNode;
 pub use contributions::{Contributions, GroupSums, SelectionKey, Sums};
+#[cfg(test)]
+pub use draw::draw_exactly;
 pub use draw::{Merge, draw};
 pub use draw_exec::DrawExec;
 pub use lattice::{Described, Lattice};

@@ -23,11 +23,20 @@ pub struct Limits {
     pub max_cte_copies: usize,
     /// `||` operators: each may double a text.
     pub max_concatenations: usize,
+    /// Calls of `coalesce` and its like within one another: each becomes a CASE that names its argument twice.
+    pub max_nested_coalesces: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 65_536, max_operators: 1_000, max_depth: 50, max_cte_copies: 6, max_concatenations: 8 }
+        Self {
+            max_bytes: 65_536,
+            max_operators: 1_000,
+            max_depth: 50,
+            max_cte_copies: 6,
+            max_concatenations: 8,
+            max_nested_coalesces: 6,
+        }
     }
 }
 
@@ -60,6 +69,12 @@ pub enum ParseError {
     /// More than `max_concatenations`.
     #[error("the statement has more than {max} `||` operators")]
     Concatenations {
+        /// The limit.
+        max: usize,
+    },
+    /// More than `max_nested_coalesces`.
+    #[error("coalesce stands within itself more than {max} times")]
+    Coalesces {
         /// The limit.
         max: usize,
     },
@@ -111,6 +126,9 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
     let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|error| ParseError::Syntax(error.to_string()))?;
     if tokens.iter().filter(|token| makes_depth(token)).count() > limits.max_operators {
         return Err(ParseError::TooComplex { max: limits.max_operators });
+    }
+    if nested_coalesces(&tokens) > limits.max_nested_coalesces {
+        return Err(ParseError::Coalesces { max: limits.max_nested_coalesces });
     }
     if tokens.iter().filter(|token| matches!(token, Token::StringConcat)).count() > limits.max_concatenations {
         return Err(ParseError::Concatenations { max: limits.max_concatenations });
@@ -164,6 +182,28 @@ fn cte_copies(statement: &ast::Statement) -> usize {
         std::ops::ControlFlow::<()>::Continue(())
     });
     named - distinct.len()
+}
+
+/// How deep calls of `coalesce` and its like stand within one another.
+fn nested_coalesces(tokens: &[Token]) -> usize {
+    let is_coalesce = |token: &Token| {
+        matches!(token, Token::Word(word)
+            if ["coalesce", "nvl", "nvl2", "ifnull"].iter().any(|name| word.value.eq_ignore_ascii_case(name)))
+    };
+    let mut open: Vec<bool> = Vec::new();
+    let (mut deepest, mut named) = (0, false);
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
+        match token {
+            Token::LParen => {
+                open.push(named);
+                deepest = deepest.max(open.iter().filter(|coalesce| **coalesce).count());
+            }
+            Token::RParen => drop(open.pop()),
+            _ => {}
+        }
+        named = is_coalesce(token);
+    }
+    deepest
 }
 
 fn makes_depth(token: &Token) -> bool {

@@ -24,9 +24,6 @@ const FIRST_CALENDAR_DAY: i64 = -719_162;
 /// 9999-12-31.
 const LAST_CALENDAR_DAY: i64 = 2_932_896;
 
-/// The functions that fail on some value unless they are guarded.
-pub(super) const CHANGED: [&str; 7] = ["abs", "date_trunc", "from_unixtime", "nvl", "power", "sqrt", "substr"];
-
 /// The call with the arguments that it needs to be total.
 pub(super) fn guarded(function: &Arc<ScalarUDF>, mut args: Vec<Expr>, types: &[DataType], schema: &DFSchema) -> Expr {
     match function.name() {

@@ -140,15 +140,6 @@ pub fn class(name: &str) -> Class {
     table::class(name).unwrap_or(Class::Refused(Why::Unknown))
 }
 
-/// Where a function is total with no guard, for a caller that does not use [`total`] yet.
-#[must_use]
-pub fn totality(name: &str) -> Option<Totality> {
-    match class(name) {
-        Class::Total(totality) if !guard::CHANGED.contains(&name) => Some(totality),
-        _ => None,
-    }
-}
-
 /// A call that no row makes fail.
 ///
 /// Arguments that a call would fail on become NULL, by expressions that name each argument once: to name it twice, in
@@ -213,9 +204,7 @@ impl Totality {
     const fn needs(self) -> &'static str {
         match self {
             Self::Always => "see its documentation",
-            Self::Alike => {
-                "give it arguments of one type: cast numbers to DOUBLE, and write dates as DATE '2025-01-31'"
-            }
+            Self::Alike => "give it arguments of one type: cast numbers to DOUBLE, write DATE '2025-01-31'",
             Self::OnNumbers => "give it numbers: cast texts to DOUBLE",
             Self::OnFloats => "cast its argument to DOUBLE",
             Self::OnIntegers => "give it an integer",
@@ -229,8 +218,8 @@ impl Totality {
             Self::Split => "give it a text, and write the delimiter and the position, which is not 0, as literals",
             Self::Pattern => "write the pattern itself, at most 128 bytes with short counts, and no flag but 'i'",
             Self::DatePart => {
-                "use year, quarter, month, week, day, doy, dow, isodow, hour, minute, second or epoch, of a date or of a \
-                 timestamp without time zone"
+                "use year, quarter, month, week, day, doy, dow, isodow, hour, minute, second or epoch, of a date or of \
+                 a timestamp without time zone"
             }
             Self::DateTrunc => {
                 "use year, quarter, month, week, day, hour, minute or second, of a date or of a timestamp without \
@@ -256,8 +245,8 @@ pub fn alike(types: &[DataType]) -> bool {
         || decimals_fit(&types)
 }
 
-/// Whether integers and decimals have a common one that holds all their digits. That of integers alone is an integer or,
-/// if they are signed and unsigned and of 64 bits, a decimal.
+/// Whether integers and decimals have a common one that holds all their digits. That of integers alone is an integer
+/// or, if they are signed and unsigned and of 64 bits, a decimal.
 fn decimals_fit(types: &[&DataType]) -> bool {
     let digits: Option<Vec<(i32, i32)>> = types
         .iter()

@@ -31,7 +31,7 @@ pub(super) fn uniform_is_below<R: CryptoRng + ?Sized>(
 
 /// Integers `low` ≤ e^(−`numerator`/`denominator`)·2^`bits` ≤ `high`, at most one apart unless that number lies within
 /// 2⁻⁴⁰ of an integer.
-pub(super) fn bounds(numerator: &BigUint, denominator: &BigUint, bits: u64) -> (BigUint, BigUint) {
+pub(in crate::mechanism) fn bounds(numerator: &BigUint, denominator: &BigUint, bits: u64) -> (BigUint, BigUint) {
     let one = BigUint::from(1u32);
     if *numerator == BigUint::ZERO {
         return (&one << bits, &one << bits);

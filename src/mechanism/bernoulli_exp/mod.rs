@@ -5,7 +5,7 @@
 //! others go on to wide integers and as many digits as it takes. The law is the same, and exact. `proof.md` has the
 //! argument.
 
-mod exact;
+pub(in crate::mechanism) mod exact;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
+use super::super::bernoulli_exp::exact::bounds;
 use super::weight::{COARSE, FINE, LN_2, MARGIN, power_of_half};
 use super::*;
 use crate::mechanism::tests::{DRAWS, Script, seeded};
@@ -95,6 +96,7 @@ fn draws_follow_the_law() {
         (natural(), runs([(1, 0), (1 << 32, 22), (u64::MAX, 45), (1 << 20, 12)])),
         // More than 2⁶⁴ candidates.
         (natural(), runs([(u64::MAX, 1), (u64::MAX, 0), (u64::MAX, 2), (1, 0)])),
+        (natural(), runs([(u64::MAX, 0); 8])),
     ] {
         let p = chi_square_p(&run_counts(&law, &runs, &mut seeded(11)), &stated(&law, &runs));
         assert!(p > LEAST_P, "{law:?} on {} runs: p = {p}", runs.len());
@@ -176,7 +178,7 @@ fn word_for(point: u128, total: u128) -> u64 {
 
 /// ⌊candidates·e^(−deficit)·2^bits⌋, certified.
 fn floor(candidates: u64, deficit: u128, bits: u64) -> BigUint {
-    let (low, high) = exact::bounds(&integer(deficit), &integer(1), bits + 200);
+    let (low, high) = bounds(&integer(deficit), &integer(1), bits + 200);
     let low: BigUint = (low * candidates) >> 200u32;
     assert_eq!(low, (high * candidates) >> 200u32, "the interval holds an integer, so it certifies no floor");
     low
@@ -246,16 +248,16 @@ fn each_run_is_proposed_at_its_own_points() {
 #[test]
 fn ln_2_is_the_exact_floor() {
     let half = integer(1) << 299u32;
-    let (low, _) = exact::bounds(&integer(LN_2), &(integer(1) << 128u32), 300);
+    let (low, _) = bounds(&integer(LN_2), &(integer(1) << 128u32), 300);
     assert!(low >= half);
-    let (_, high) = exact::bounds(&integer(LN_2 + 1), &(integer(1) << 128u32), 300);
+    let (_, high) = bounds(&integer(LN_2 + 1), &(integer(1) << 128u32), 300);
     assert!(high < half);
 }
 
 /// Integers around 2^(−`halvings`/2^`shift`)·2⁶³, at most a few apart.
 fn around_power_of_half(halvings: u64, shift: u32) -> (u64, u64) {
     // ln 2 rounded down makes the power larger, but by less than 2⁻¹²⁸ of it.
-    let (low, high) = exact::bounds(&(integer(LN_2) * halvings), &(integer(1) << (128 + shift)), 63);
+    let (low, high) = bounds(&(integer(LN_2) * halvings), &(integer(1) << (128 + shift)), 63);
     (u64::try_from(low).unwrap(), u64::try_from(high).unwrap())
 }
 
@@ -295,17 +297,17 @@ fn weights_lie_between_their_bounds() {
         let candidates = bits(&mut rng, 64) as u64 >> bits(&mut rng, 6);
         let fineness = 63 - bits(&mut rng, 5) as u32;
 
-        let bounds = law.rate.bounds(deficit, candidates, fineness);
+        let approximate = law.rate.bounds(deficit, candidates, fineness);
         let (numerator, denominator) = coefficient(epsilon, sensitivity);
-        let (low, high) = exact::bounds(&(numerator * deficit), &denominator, u64::from(fineness) + 128);
+        let (low, high) = bounds(&(numerator * deficit), &denominator, u64::from(fineness) + 128);
         let (low, high) = (low * candidates, high * candidates);
-        assert!((integer(bounds.lower) << 128u32) <= low, "{law:?}, {deficit}, {candidates}");
-        assert!(high <= (integer(bounds.upper) << 128u32), "{law:?}, {deficit}, {candidates}");
+        assert!((integer(approximate.lower) << 128u32) <= low, "{law:?}, {deficit}, {candidates}");
+        assert!(high <= (integer(approximate.upper) << 128u32), "{law:?}, {deficit}, {candidates}");
         // And the gap is as small as the proof says: two units, and 2·MARGIN parts in 2⁶² of the weight.
-        let gap = bounds.upper - bounds.lower;
+        let gap = approximate.upper - approximate.lower;
         let allowed = integer(2) + (((high * MARGIN) >> 61u32) >> 128u32);
         assert!(integer(gap) <= allowed, "{law:?}, {deficit}, {candidates}: {gap}");
-        assert_eq!(bounds.upper == 0, candidates == 0);
+        assert_eq!(approximate.upper == 0, candidates == 0);
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// The rate at which e^(−deficit·`numerator`/`denominator`) halves. Neither is zero.
-    /// Less than the truth, by less than one part in 2⁶² of it.
+    /// The rate at which e^(−deficit·`numerator`/`denominator`) halves, or less, by less than one part in 2⁶² of it.
+    /// Neither is zero.
     pub(super) fn at_most(numerator: &BigUint, denominator: &BigUint) -> Self {
         let numerator = numerator << 128u32;
         let denominator = denominator * (BigUint::from(LN_2) + 1u32);
@@ -58,19 +58,17 @@ impl Rate {
     /// [`MAX_BITS`].
     ///
     /// `upper` is at least one where there is a candidate, and zero where there is none. A weight too small to count
-    /// takes as long as any other, so that the time of a draw does not tell how many there are.
+    /// takes about as long as any other, so that the time of a draw hardly tells how many there are.
     #[inline]
     pub(super) fn bounds(self, deficit: u128, candidates: u64, bits: u32) -> Bounds {
         let halvings = self.halvings(deficit);
         let power = power_of_half(halvings as u64);
-        let shift = u32::try_from(halvings >> 64).unwrap_or(u32::MAX).saturating_add(MAX_BITS - bits);
-        let candidates = u128::from(candidates);
-        let low = candidates * u128::from(power - MARGIN);
-        let high = candidates * u128::from(power + MARGIN);
-        // A weight that should be shifted by more is below one unit; shifted by less, it is still an upper bound.
-        let short = shift.min(127);
-        let cut = high & ((1 << short) - 1);
-        Bounds { lower: low.unbounded_shr(shift), upper: (high >> short) + u128::from(cut != 0) }
+        // A weight that should be shifted by more than 127 is below one unit: 127 leaves 0 below it, and 1 or 2 above.
+        let shift = u32::try_from(halvings >> 64).unwrap_or(u32::MAX).saturating_add(MAX_BITS - bits).min(127);
+        let low = u128::from(candidates) * u128::from(power - MARGIN);
+        let high = u128::from(candidates) * u128::from(power + MARGIN);
+        let cut = high & ((1 << shift) - 1);
+        Bounds { lower: low >> shift, upper: (high >> shift) + u128::from(cut != 0) }
     }
 
     /// y = rate·`deficit` in units of 2⁻⁶⁴, rounded down; or the largest number, where y is 2⁶³ or more.

@@ -1,0 +1,128 @@
+//! A statement answered by the gateway's own stages, but without noise, and the same statement run plainly.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionContext;
+
+use crate::accounting::{Delta, Loss, Rho};
+use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, Refusal, analyse, with_values};
+use crate::catalog::{Catalog, DatasetTable, Freshness, Protection};
+use crate::engine::{Engine, EngineConfig};
+use crate::release::{DrawExec, Merge, NoisePlan, Price, ReleaseNode, draw_exactly};
+use crate::sql::{self, Limits, Planned};
+
+/// The stages of the gateway over a folder of policies, without a ledger.
+pub struct Exact {
+    catalog: Catalog,
+    engine: Engine,
+}
+
+impl Exact {
+    pub fn over(policies: &Path) -> Self {
+        let config = EngineConfig { target_partitions: Some(3), ..EngineConfig::default() };
+        Self { catalog: Catalog::load(policies).unwrap(), engine: Engine::new(&config).unwrap() }
+    }
+
+    async fn planned(&self, sql: &str) -> Result<Planned, String> {
+        let parsed = sql::parse(sql, Limits::default()).map_err(|error| error.to_string())?;
+        let tables = self.catalog.tables(parsed.tables(), Freshness::Now).map_err(|error| error.to_string())?;
+        sql::plan(parsed, &tables, self.engine.state()).await.map_err(|error| error.to_string())
+    }
+
+    /// The analysis, or the refusal; a statement that is no SQL is an `Err` of its own.
+    pub async fn analyse(&self, sql: &str) -> Result<Result<Analysed, Refusal>, String> {
+        let planned = self.planned(sql).await?;
+        let options = Options { bounds: Default::default(), with_error_columns: false, max_cells: 100_000 };
+        let mut public = PublicRows::none();
+        loop {
+            match analyse(&planned, &options, &public) {
+                Err(refusal) => return Ok(Err(refusal)),
+                Ok(Outcome::Done(analysed)) => return Ok(Ok(*analysed)),
+                Ok(Outcome::Wants(plans)) => {
+                    for plan in plans {
+                        let rows = self.engine.run_post(&plan, Vec::new(), Vec::new()).await.unwrap();
+                        public.insert(&plan, values(&rows));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer without noise and thresholds.
+    pub async fn answer(&self, analysed: &Analysed) -> Result<Vec<RecordBatch>, String> {
+        let told = |error: crate::engine::EngineError| error.to_string();
+        let mut drawn: Vec<RecordBatch> = Vec::new();
+        let mut known: Vec<Vec<RecordBatch>> = vec![Vec::new(); analysed.known().len()];
+        let mut computed = 0;
+        for release in analysed.releases() {
+            while let Some(next) = analysed.known().get(computed).filter(|known| known.after <= drawn.len()) {
+                known[computed] = self.engine.run_post(&next.plan, drawn.clone(), known.clone()).await.map_err(told)?;
+                computed += 1;
+            }
+            drawn.push(self.release(release, &known).await?);
+        }
+        while let Some(next) = analysed.known().get(computed) {
+            known[computed] = self.engine.run_post(&next.plan, drawn.clone(), known.clone()).await.map_err(told)?;
+            computed += 1;
+        }
+        self.engine.run_post(analysed.post(), drawn, known).await.map_err(told)
+    }
+
+    async fn release(&self, release: &AnalysedRelease, known: &[Vec<RecordBatch>]) -> Result<RecordBatch, String> {
+        let loss = Loss::Zcdp(Rho::floor_from(0.1).unwrap());
+        let price = Price { loss, delta_selection: Delta::floor_from(1e-6).unwrap() };
+        let noise = Arc::new(NoisePlan::new(&release.spec, price).map_err(|error| error.to_string())?);
+        let value = |index: usize| {
+            let batch = known.get(index)?.iter().find(|batch| batch.num_rows() > 0)?;
+            ScalarValue::try_from_array(batch.column(0), 0).ok()
+        };
+        let input = with_values(&release.input, value).map_err(|error| error.to_string())?;
+        let node = ReleaseNode::new(input, Arc::clone(&release.spec), Arc::clone(&noise), [7; 16])
+            .map_err(|error| error.to_string())?;
+        let plan = self.engine.plan_release(node, known.to_vec()).await.map_err(|error| error.to_string())?;
+        let any: &dyn std::any::Any = plan.as_ref();
+        let draw = any.downcast_ref::<DrawExec>().expect("a draw on top");
+        let sums: Arc<dyn ExecutionPlan> = Arc::clone(draw.input());
+        let mut merge = Merge::new(Arc::clone(&release.spec)).unwrap();
+        for batch in collect(sums, self.engine.state().task_ctx()).await.map_err(|error| error.to_string())? {
+            merge.add(&batch).unwrap();
+        }
+        draw_exactly(&release.spec, &noise, merge.finish().unwrap()).map_err(|error| error.to_string())
+    }
+
+    /// The statement run plainly over the same tables.
+    pub async fn plain(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let planned = self.planned(sql).await?;
+        let context = SessionContext::new_with_state(self.engine.state().clone());
+        // Rows without a unit are nobody's, and are never read.
+        let plan =
+            planned.plan().clone().transform_up_with_subqueries(with_units).map_err(|error| error.to_string())?;
+        let frame = context.execute_logical_plan(plan.data).await.map_err(|error| error.to_string())?;
+        frame.collect().await.map_err(|error| error.to_string())
+    }
+}
+
+fn with_units(node: LogicalPlan) -> datafusion::common::Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+    let Some(table) = DatasetTable::of(&scan.source) else { return Ok(Transformed::no(node)) };
+    let Protection::Private(policy) = table.protection() else { return Ok(Transformed::no(node)) };
+    let unit = Expr::Column(Column::new(Some(scan.table_name.clone()), &policy.privacy.unit));
+    Ok(Transformed::yes(LogicalPlanBuilder::from(node).filter(unit.is_not_null())?.build()?))
+}
+
+/// Rows of batches as values.
+pub fn values(batches: &[RecordBatch]) -> Vec<Vec<ScalarValue>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            rows.push(batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row).unwrap()).collect());
+        }
+    }
+    rows
+}

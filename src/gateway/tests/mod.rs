@@ -1,0 +1,4 @@
+//! Tests of whole statements: what is answered against the plain engine, what is refused word for word.
+
+mod exact;
+mod slt;
