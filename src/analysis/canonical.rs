@@ -43,6 +43,7 @@ pub(super) fn release(
     let _ = writeln!(text, "domain {:?} k {} bounds {:?}", spec.unit_domain, spec.min_group_size, spec.bounds);
     let _ = writeln!(text, "sets {:?}", spec.sets);
     let _ = writeln!(text, "measures {:?}", spec.measures);
+    let _ = writeln!(text, "histograms {:?} quantiles {:?}", spec.histograms, spec.quantiles);
     for (field, output) in &spec.outputs {
         let _ = writeln!(text, "output {} {output:?}", field.data_type());
     }

@@ -12,7 +12,9 @@ use datafusion::logical_expr::expr::{AggregateFunction, Case};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, cast, lit};
 
 use crate::policy::Use;
-use crate::release::{ContributionBounds, Lattice, Measure, MeasureKind, Output, Statistic};
+use crate::release::{
+    Candidates, ContributionBounds, Histogram, Lattice, Measure, MeasureKind, Output, Quantile, Statistic,
+};
 
 use super::expression::{Scope, Total, allow};
 use super::interval::Interval;
@@ -25,6 +27,10 @@ pub(super) struct Draft<'a> {
     pub(super) arguments: Vec<Expr>,
     pub(super) filters: Vec<Expr>,
     pub(super) measures: Vec<Measure>,
+    pub(super) histograms: Vec<Histogram>,
+    pub(super) quantiles: Vec<Quantile>,
+    /// The bounds of the numbers, in words.
+    pub(super) notes: Vec<String>,
     /// Arguments, with their filters, whose sum about the centre is needed in any case: `sum` is then read off it.
     centred: Vec<(Expr, Option<Expr>)>,
 }
@@ -38,7 +44,7 @@ struct Number {
 
 impl<'a> Draft<'a> {
     pub(super) const fn new(scope: Scope<'a>) -> Self {
-        Self { scope, arguments: Vec::new(), filters: Vec::new(), measures: Vec::new(), centred: Vec::new() }
+        Self { scope, arguments: Vec::new(), filters: Vec::new(), measures: Vec::new(), histograms: Vec::new(), quantiles: Vec::new(), notes: Vec::new(), centred: Vec::new() }
     }
 
     pub(super) fn key(&self, expr: &Expr) -> Result<Total, Refusal> {
@@ -73,7 +79,9 @@ impl<'a> Draft<'a> {
             return Err(Refusal::not_private(format!("`{expr}` is not an aggregate that is answered"), ANSWERED));
         };
         let params = &call.params;
-        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+        let name = call.func.name();
+        let by_order = matches!(name, "percentile_cont" | "approx_percentile_cont");
+        if (!params.order_by.is_empty() && !by_order) || params.null_treatment.is_some() {
             return Err(Refusal::not_private(
                 format!("`{expr}`: an aggregate with ORDER BY or IGNORE NULLS is not answered"),
                 ANSWERED,
@@ -86,7 +94,6 @@ impl<'a> Draft<'a> {
                 Some(place(&mut self.filters, total.expr))
             }
         };
-        let name = call.func.name();
         match (name, &params.args[..], params.distinct) {
             ("count", [Expr::Literal(value, _)], false) if !value.is_null() => {
                 // With one row a unit and group, rows are units (DESIGN 4.2).
@@ -132,6 +139,30 @@ impl<'a> Draft<'a> {
                 let squares = self.product(call, argument, &x, &x, filter)?;
                 let statistic = Statistic::Variance { sample, root };
                 Ok(Output::Computed { statistic, measures: vec![count, sum, squares] })
+            }
+            ("median" | "approx_median", [argument], false) => self.quantile(call, argument, 500_000, filter),
+            ("min", [argument], _) => self.quantile(call, argument, EXTREME, filter),
+            ("max", [argument], _) => self.quantile(call, argument, 1_000_000 - EXTREME, filter),
+            ("percentile_cont" | "approx_percentile_cont", [argument, p], false) => {
+                let p = match p {
+                    Expr::Literal(p, _) => p.cast_to(&DataType::Float64).ok(),
+                    _ => None,
+                };
+                let Some(ScalarValue::Float64(Some(p))) = p else {
+                    return Err(Refusal::not_private(
+                        format!("`{expr}`: which percentile is not a literal"),
+                        "write it as a number from 0 to 1, such as 0.9",
+                    ));
+                };
+                if !(0.0..=1.0).contains(&p) {
+                    return Err(Refusal::not_private(
+                        format!("`{expr}`: {p} is no percentile"),
+                        "write a number from 0 to 1, such as 0.9",
+                    ));
+                }
+                let descends = params.order_by.first().is_some_and(|sort| !sort.asc);
+                let p = if descends { 1.0 - p } else { p };
+                self.quantile(call, argument, (p * 1e6).round() as u32, filter)
             }
             ("covar_samp" | "covar_pop" | "corr" | "regr_slope" | "regr_intercept", [first, second], false) => {
                 self.two(call, first, second, filter)
@@ -190,6 +221,44 @@ impl<'a> Draft<'a> {
         Ok(Output::Computed { statistic, measures })
     }
 
+    /// A quantile of a number with bounds, `millionths` of whose weight lies below it.
+    fn quantile(
+        &mut self,
+        call: &AggregateFunction,
+        argument: &Expr,
+        millionths: u32,
+        filter: Option<usize>,
+    ) -> Result<Output, Refusal> {
+        if !self.scope.used(argument, Use::Aggregate)?.expr.get_type(self.scope.schema)?.is_numeric() {
+            return Err(Refusal::not_private(
+                format!("{} of `{}` is answered for numbers only", call.func.name(), shown(argument)),
+                "group by it, and sort the answer; or take a number of it, such as extract(year FROM d), with bounds",
+            ));
+        }
+        let number = self.number(call, argument)?;
+        let inner = uncast(number.expr.clone(), self.scope.schema);
+        let native = match inner.get_type(self.scope.schema)? {
+            kind if kind.is_integer() => Some(1.0),
+            DataType::Decimal128(_, scale) => Some(10f64.powi(-i32::from(scale))),
+            _ => None,
+        };
+        let candidates = Candidates::new(number.lo, number.hi, native).ok_or_else(|| {
+            Refusal::not_private(
+                format!("{} of `{}` has too wide bounds", call.func.name(), shown(argument)),
+                "clamp it more tightly: least(greatest(x, LO), HI)",
+            )
+        })?;
+        let expr = if number.expr.get_type(self.scope.schema)? == DataType::Float64 {
+            number.expr
+        } else {
+            cast(inner, DataType::Float64)
+        };
+        let argument = place(&mut self.arguments, expr);
+        let histogram = place(&mut self.histograms, Histogram { argument, filter, candidates });
+        let quantile = place(&mut self.quantiles, Quantile { histogram, millionths });
+        Ok(Output::Quantile { quantile })
+    }
+
     fn measure(&mut self, kind: MeasureKind, filter: Option<usize>) -> usize {
         place(&mut self.measures, Measure { kind, filter })
     }
@@ -224,7 +293,7 @@ impl<'a> Draft<'a> {
     }
 
     /// An argument with its bounds; refused where none follow from the policy or the expression.
-    fn number(&self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
+    fn number(&mut self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
         let total = self.scope.used(argument, Use::Aggregate)?;
         allow(&total.facts, Use::Aggregate, argument)?;
         let name = call.func.name();
@@ -234,11 +303,14 @@ impl<'a> Draft<'a> {
                 format!("clamp it: {name}(least(greatest({}, LO), HI)) with numbers for LO and HI", shown(argument)),
             ));
         };
+        let sources: Vec<&str> = total.facts.sources.keys().map(String::as_str).collect();
+        let whence = if sources.is_empty() { "the expression".to_owned() } else { format!("the bounds and the expression over {}", sources.join(", ")) };
+        place(&mut self.notes, format!("`{}` lies in [{lo}, {hi}], from {whence}", shown(argument)));
         Ok(Number { expr: total.expr, lo, hi })
     }
 
     /// The same as a float.
-    fn float(&self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
+    fn float(&mut self, call: &AggregateFunction, argument: &Expr) -> Result<Number, Refusal> {
         let number = self.number(call, argument)?;
         if number.expr.get_type(self.scope.schema)? == DataType::Float64 {
             return Ok(number);
@@ -305,8 +377,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-const ANSWERED: &str = "use count, count(DISTINCT x), sum, avg, var, stddev, covar, corr, regr_slope or regr_intercept, \
-                        each with FILTER if need be";
+/// `min` and `max` are this quantile and its mirror image, in millionths: the very least value is one unit's.
+const EXTREME: u32 = 10_000;
+
+const ANSWERED: &str = "use count, count(DISTINCT x), sum, avg, var, stddev, covar, corr, regr_slope, regr_intercept, \
+                        median, percentile_cont, min or max, each with FILTER if need be";
 
 /// The index of `item` in `items`, where it is put if it is not there yet: equal parts are shared, and paid for once.
 fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {

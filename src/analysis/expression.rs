@@ -18,6 +18,8 @@ use super::known::is_scalar_value;
 use super::refusal::Refusal;
 use super::relation::{Facts, Keys};
 
+/// How many columns' values one text may be made of.
+const MAX_JOINED_TEXTS: u32 = 4;
 /// The longest pattern of LIKE.
 const MAX_PATTERN_BYTES: usize = 128;
 
@@ -167,10 +169,13 @@ impl Scope<'_> {
             }
             Operator::StringConcat => {
                 // Text that is joined to itself, again and again, would outgrow memory, and only where a row has some.
-                if !matches!(left.expr, Expr::Literal(..)) && !matches!(right.expr, Expr::Literal(..)) {
-                    return Err(unknown("`||` of two columns", "join a column with a literal only, or group by both"));
-                }
                 let facts = Facts::computed_from([&left.facts, &right.facts]);
+                if facts.texts > MAX_JOINED_TEXTS {
+                    return Err(unknown(
+                        &format!("`||` of more than {MAX_JOINED_TEXTS} columns"),
+                        "group by the columns, and join their texts in the answer",
+                    ));
+                }
                 Ok(Total { expr: rebuilt(left.expr, right.expr), facts })
             }
             other => Err(unknown(&format!("the operator `{other}`"), "use comparisons, arithmetic, LIKE and CASE")),

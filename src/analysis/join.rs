@@ -33,7 +33,9 @@ use super::refusal::Refusal;
 use super::relation::{Facts, Keys, PrivateRelation, Relation, names};
 
 /// How many rows of its own unit one row meets at most, over all joins of a query (DESIGN 4.4).
-const MAX_FAN_OUT: f64 = 10_000.0;
+const MAX_FAN_OUT: f64 = 1_000_000.0;
+/// And in one of them.
+const MAX_FAN_OUT_OF_ONE: f64 = 10_000.0;
 
 /// How many joins of a plan have private tables on both sides.
 pub(super) fn private_joins(plan: &LogicalPlan) -> usize {
@@ -421,7 +423,7 @@ impl Analysis<'_> {
             }
         }
         let joins = self.private_joins.max(1) as f64;
-        let most = (MAX_FAN_OUT.powf(joins.recip()) + 1e-9).floor().max(1.0) as usize;
+        let most = (MAX_FAN_OUT.powf(joins.recip()) + 1e-9).min(MAX_FAN_OUT_OF_ONE).floor().max(1.0) as usize;
         LogicalPlan::Extension(Extension { node: Arc::new(CapNode::new(right, keys, most)) })
     }
 

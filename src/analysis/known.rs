@@ -47,7 +47,7 @@ impl Analysis<'_> {
     /// A leaf that stands for `plan`.
     pub(super) fn known_leaf(&mut self, plan: LogicalPlan) -> (LogicalPlan, Vec<Facts>) {
         let schema = Arc::clone(plan.schema());
-        let columns = vec![Facts::default(); schema.fields().len()];
+        let columns = vec![Facts { texts: 1, ..Facts::default() }; schema.fields().len()];
         let index = self.know(plan);
         let node = ReleasedNode::new(Leaf::Known(index), schema);
         (LogicalPlan::Extension(Extension { node: Arc::new(node) }), columns)

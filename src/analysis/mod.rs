@@ -11,6 +11,7 @@
 mod canonical;
 mod domain;
 mod draft;
+mod explain;
 mod expression;
 mod functions;
 mod interval;
@@ -37,6 +38,7 @@ use crate::policy::{DatasetName, DatasetPolicy};
 use crate::release::ReleaseSpec;
 use crate::sql::Planned;
 
+pub use explain::relations;
 pub use known::{Known, known_of, releases_of, with_values};
 pub use refusal::{Refusal, RefusalKind};
 pub use relation::Origin;
@@ -67,6 +69,10 @@ pub struct AnalysedRelease {
     pub datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
     /// The earlier releases of the query whose drawn values it reads.
     pub reads: BTreeSet<usize>,
+    /// The contribution bounds in force in words, each with where it comes from.
+    pub reasons: Vec<String>,
+    /// The value bounds in force in words, each with where it comes from.
+    pub notes: Vec<String>,
 }
 
 /// Rows of plans over public tables that an analysis has asked for.

@@ -108,7 +108,7 @@ impl Analysis<'_> {
         let policy = match table.protection() {
             Protection::Public => {
                 let columns =
-                    fields.iter().map(|field| Facts::default().with_interval(number(field.data_type()))).collect();
+                    fields.iter().map(|field| Facts { texts: 1, ..Facts::default() }.with_interval(number(field.data_type()))).collect();
                 return Ok((plan, Relation::Public(columns)));
             }
             Protection::Private(policy) => policy,
@@ -166,7 +166,7 @@ impl Analysis<'_> {
             .map(|keys| Keys::Listed(keys.into()));
         let sources = BTreeMap::from([(format!("{}.{name}", policy.name), column.uses)]);
         let (per_unit, unit_key) = (column.per_unit_constant, column.unit_key.clone());
-        Ok(Facts { sources, interval, keys, is_unit: false, per_unit, unit_key })
+        Ok(Facts { sources, interval, keys, is_unit: false, per_unit, unit_key, texts: 1 })
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Walked, Refusal> {

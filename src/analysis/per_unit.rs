@@ -316,6 +316,17 @@ fn can_sort(kind: &DataType) -> bool {
     !kind.is_nested()
 }
 
+/// `lag(x)`, `lag(x, 1)`, `lag(x, 1, 0)`: the engine evaluates the others once, and a default of another type may fail.
+fn has_literal_offset(scope: &Scope<'_>, args: &[Expr]) -> bool {
+    match args {
+        [_] | [_, Expr::Literal(..)] => true,
+        [value, Expr::Literal(..), Expr::Literal(default, _)] => {
+            value.get_type(scope.schema).is_ok_and(|kind| kind == default.data_type())
+        }
+        _ => false,
+    }
+}
+
 fn per_unit_window(
     scope: &Scope<'_>,
     call: &WindowFunction,
@@ -374,7 +385,7 @@ fn per_unit_window(
         // These number rows or look at neighbours: ties are broken, up to rows that are alike in all.
         (WindowFunctionDefinition::WindowUDF(_), "row_number") => (true, Some(Interval::new(1.0, f64::INFINITY))),
         (WindowFunctionDefinition::WindowUDF(_), "lag" | "lead")
-            if params.args.len() == 1 || matches!(&params.args[..], [_, Expr::Literal(..)]) =>
+            if has_literal_offset(scope, &params.args) =>
         {
             (true, interval)
         }

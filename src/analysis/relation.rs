@@ -47,18 +47,21 @@ pub struct Facts {
     pub per_unit: bool,
     /// The identifier space in which its value names one unit, says the owner; enforced where it is used.
     pub unit_key: Option<String>,
+    /// Of how many columns' values it may be as long, if it is a text.
+    pub texts: u32,
 }
 
 impl Facts {
     /// What is known of something computed from all of `parts`: whence it comes.
     pub fn computed_from<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sources = BTreeMap::new();
-        let mut per_unit = true;
+        let (mut per_unit, mut texts) = (true, 0u32);
         for part in parts {
+            texts = texts.saturating_add(part.texts);
             sources.extend(part.sources.iter().map(|(name, uses)| (name.clone(), *uses)));
             per_unit &= part.per_unit;
         }
-        Self { per_unit, sources, ..Self::default() }
+        Self { per_unit, sources, texts, ..Self::default() }
     }
 
     /// Its values as group keys, where they are listed.

@@ -55,11 +55,12 @@ impl Analysis<'_> {
             .collect();
         let each = sets.clone().unwrap_or_else(|| vec![GroupingSet { number: 0, keys: (0..keys.len()).collect() }]);
         let mut of_set = Vec::with_capacity(each.len());
+        let mut reasons = Vec::new();
         for set in &each {
             let of: Vec<Total> = set.keys.iter().map(|at| keys[*at].clone()).collect();
             let fields: Vec<FieldRef> = set.keys.iter().map(|at| Arc::clone(&key_fields[*at])).collect();
             let cells = self.cells(&of, &fields)?;
-            let bounds = self.bounds(private, &of, cells.as_ref().map(Vec::len), &input)?;
+            let bounds = self.bounds(private, &of, cells.as_ref().map(Vec::len), &input, &mut reasons)?;
             of_set.push((cells, bounds));
         }
         let groups = self.united(&each, &of_set, &key_fields)?;
@@ -89,6 +90,8 @@ impl Analysis<'_> {
             arguments: draft.arguments.len(),
             filters: draft.filters.len(),
             measures: draft.measures,
+            histograms: draft.histograms,
+            quantiles: draft.quantiles,
             outputs,
             bounds,
             min_group_size: private
@@ -101,7 +104,7 @@ impl Analysis<'_> {
             groups,
             sets: numbers,
         });
-        let (arguments, filters) = (draft.arguments, draft.filters);
+        let (arguments, filters, notes) = (draft.arguments, draft.filters, draft.notes);
         let input = input_plan(input, private.unit, &keys, sets.as_deref(), arguments, filters, &spec)?;
         let canonical = canonical::release(&input, &spec, &self.versions, &self.known, &self.releases)?;
         // The same release twice in one query is one: drawn once, paid for once.
@@ -116,6 +119,8 @@ impl Analysis<'_> {
                     datasets: private.datasets.clone(),
                     spec: Arc::clone(&spec),
                     reads,
+                    reasons,
+                    notes,
                 });
                 self.releases.len() - 1
             }
@@ -171,6 +176,7 @@ impl Analysis<'_> {
         keys: &[Total],
         cells: Option<usize>,
         input: &LogicalPlan,
+        reasons: &mut Vec<String>,
     ) -> Result<ContributionBounds, Refusal> {
         let privacy = || private.datasets.values().map(|policy| &policy.privacy);
         let least = |owners: Option<u32>, asked: Option<u32>, name: &str| -> Result<u64, Refusal> {
@@ -189,23 +195,35 @@ impl Analysis<'_> {
             self.request.max_groups_per_unit,
             "max_groups_per_unit",
         )?;
-        if let Some(cells) = cells {
-            l0 = l0.min(cells as u64);
+        let mut of_groups = if self.request.max_groups_per_unit.is_some() { "as asked" } else { "the policy's bound" };
+        if let Some(cells) = cells
+            && cells as u64 <= l0
+        {
+            l0 = (cells as u64).max(1);
+            of_groups = "there are no more groups, so that a unit's groups need not be bounded";
         }
         // A unit has one value of such keys, says the owner; one that has more counts in the group of one of them.
-        if keys.iter().all(|key| key.facts.per_unit) {
-            l0 = l0.min(1);
+        if !keys.is_empty() && keys.iter().all(|key| key.facts.per_unit) && l0 > 1 {
+            l0 = 1;
+            of_groups = "a unit has one value of these keys, says the owner; it is held to that";
         }
         let mut rows = least(
             privacy().map(|privacy| privacy.max_rows_per_unit_per_group).min(),
             self.request.max_rows_per_unit_per_group,
             "max_rows_per_unit_per_group",
         )?;
+        let mut of_rows = if self.request.max_rows_per_unit_per_group.is_some() { "as asked" } else { "the policy's bound" };
         let mut total_rows = privacy().filter_map(|privacy| privacy.max_rows_per_unit).min();
         if let Some(proven) = private.rows {
             let proven = proven.max(1);
-            l0 = l0.min(proven);
-            rows = rows.min(proven);
+            if proven < l0 {
+                l0 = proven;
+                of_groups = "a unit has no more rows here";
+            }
+            if proven < rows {
+                rows = proven;
+                of_rows = "a unit has no more rows here";
+            }
             total_rows = total_rows.map(|total| total.min(proven));
         }
         // Each unit has each combination of these columns once, and the keys hold them all.
@@ -214,12 +232,20 @@ impl Analysis<'_> {
             keys.iter().any(|key| unaliased(&key.expr) == &column)
         };
         if private.unique.as_ref().is_some_and(|unique| unique.iter().all(held)) {
+            if rows > 1 {
+                of_rows = "a unit has each combination of the keys once";
+            }
             rows = 1;
         }
         if let Some(total) = total_rows
             && total >= l0.saturating_mul(rows)
         {
             total_rows = None;
+        }
+        reasons.push(format!("at most {l0} group{} ({of_groups})", if l0 == 1 { "" } else { "s" }));
+        reasons.push(format!("at most {rows} row{} in each ({of_rows})", if rows == 1 { "" } else { "s" }));
+        if let Some(total) = total_rows {
+            reasons.push(format!("at most {total} rows in all (the policy's bound)"));
         }
         Ok(ContributionBounds { groups: l0, rows, total_rows })
     }

@@ -28,7 +28,7 @@ pub struct Answer {
 /// How far a released column may lie from the bounded statistic.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Accuracy {
-    /// `discrete_gaussian` or `discrete_laplace`.
+    /// `discrete_gaussian`, `discrete_laplace` or `exponential`.
     pub mechanism: &'static str,
     /// Standard deviation of the noise in the column's unit; absent where it differs from row to row.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,9 @@ pub struct Accuracy {
     /// The error differs from row to row (ratios): ask with `with_error_columns`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub per_row: bool,
+    /// Which quantile the column is: `min` is 0.01 and `max` 0.99, since the very least and largest value are one unit's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantile: Option<f64>,
 }
 
 /// What the query costs, whole.

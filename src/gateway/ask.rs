@@ -27,9 +27,9 @@ use crate::sql;
 
 use super::authorise::authorise;
 use super::charge::{Charged, accounts, charge, lines, summed};
-use super::price::{Priced, PricedRelease, price};
+use super::price::{Priced, PricedRelease, cheapest, price};
 use super::{
-    Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget,
+    Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget, explain,
     run_blocking, translate,
 };
 
@@ -62,20 +62,20 @@ impl Gateway {
     async fn answer(&self, caller: &Caller, question: &Question) -> Result<Answer, GatewayError> {
         let consumer = caller.analyst()?;
         let now = Utc::now();
-        let analysed = self.analyse(caller, question, now).await?;
-        let priced = price(&analysed, question.epsilon)?;
+        let (analysed, explain) = self.analyse(caller, question, now).await?;
+        let epsilon = asked_epsilon(question, &analysed)?;
+        let priced = price(&analysed, epsilon)?;
         let query_id = Uuid::now_v7();
+        if explain {
+            return self.explain(&analysed, &priced, query_id, consumer, now).await;
+        }
         if analysed.releases().is_empty() {
             return self.answer_public(&analysed, query_id, question.dry_run).await;
         }
         if question.dry_run {
-            let mut would_pay = Vec::new();
-            for (release, priced) in analysed.releases().iter().zip(&priced.releases) {
-                let accounts = accounts(self.store.as_ref(), release, priced.cost(), consumer, now).await?;
-                would_pay.extend(lines(&accounts, |_| true));
-            }
+            let would_pay = self.would_pay(&analysed, &priced, consumer, now).await?;
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
-            let privacy = facts.privacy(false, summed(would_pay));
+            let privacy = facts.privacy(false, would_pay);
             return self.finish(&facts, query_id, privacy, None, consumer, now).await;
         }
         self.check_fan_outs(&analysed).await?;
@@ -87,17 +87,59 @@ impl Gateway {
         self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await
     }
 
+    /// What each of the caller's accounts would pay.
+    async fn would_pay(
+        &self,
+        analysed: &Analysed,
+        priced: &Priced,
+        consumer: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ChargeLine>, GatewayError> {
+        let mut would_pay = Vec::new();
+        for (release, priced) in analysed.releases().iter().zip(&priced.releases) {
+            let accounts = accounts(self.store.as_ref(), release, priced.cost(), consumer, now).await?;
+            would_pay.extend(lines(&accounts, |_| true));
+        }
+        Ok(summed(would_pay))
+    }
+
+    /// `EXPLAIN PRIVACY`: a table of one text column, free of charge.
+    async fn explain(
+        &self,
+        analysed: &Analysed,
+        priced: &Priced,
+        query_id: Uuid,
+        consumer: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Answer, GatewayError> {
+        let would_pay = self.would_pay(analysed, priced, consumer, now).await?;
+        let lines = explain::lines(analysed, priced, &would_pay);
+        let facts = Facts { analysed, noise: &priced.releases, priced };
+        let privacy = facts.privacy(false, would_pay);
+        let budget = budget::lines(self.store.as_ref(), analysed.datasets(), consumer, now).await?;
+        Ok(Answer {
+            query_id,
+            schema: explain::schema(),
+            rows: Some(vec![explain::rows(lines)?]),
+            accuracy: vec![None],
+            privacy,
+            budget,
+            groups: facts.groups(),
+        })
+    }
+
     /// Everything up to the price: policy and SQL alone. A dry run uses the schemas that are known, and opens no file.
     async fn analyse(
         &self,
         caller: &Caller,
         question: &Question,
         now: DateTime<Utc>,
-    ) -> Result<Analysed, GatewayError> {
+    ) -> Result<(Analysed, bool), GatewayError> {
         let parsed = sql::parse(&question.sql, self.limits.sql).map_err(translate::parse)?;
+        let explain = parsed.is_explain();
         let authorised = authorise(&self.catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
         let catalog = Arc::clone(&self.catalog);
-        let freshness = if question.dry_run { Freshness::Known } else { Freshness::Now };
+        let freshness = if question.dry_run || explain { Freshness::Known } else { Freshness::Now };
         let names = authorised.names().clone();
         let tables = run_blocking(move || catalog.tables(&names, freshness))
             .await?
@@ -112,7 +154,7 @@ impl Gateway {
         let mut public = PublicRows::none();
         for _ in 0..MAX_ANALYSES {
             match analyse(&planned, &options, &public).map_err(translate::refusal)? {
-                Outcome::Done(analysed) => return Ok(*analysed),
+                Outcome::Done(analysed) => return Ok((*analysed, explain)),
                 Outcome::Wants(plans) => {
                     for plan in plans {
                         let rows = self.in_time(self.engine.run_post(&plan, Vec::new(), Vec::new())).await?;
@@ -254,6 +296,7 @@ impl Gateway {
         let facts = serde_json::json!({
             "units": noise.noise.units(),
             "measures": noise.noise.measures(),
+            "quantiles": noise.noise.quantiles(),
             "cost": noise.cost(),
         });
         self.store
@@ -376,6 +419,25 @@ impl Gateway {
     }
 }
 
+/// The price that is asked for: as a number, or as the error that it must meet.
+fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>, GatewayError> {
+    let Some(target) = question.target_error else { return Ok(question.epsilon) };
+    let invalid = |detail: &str, hint: &str| Err(GatewayError::new(Code::RequestInvalid, detail).with_hint(hint));
+    if question.epsilon.is_some() {
+        return invalid("`epsilon` and `target_error` both say what to pay", "send one of the two");
+    }
+    if !(target.relative.is_finite() && target.relative > 0.0) || target.group_size == 0 {
+        return invalid(
+            "`target_error` is no error: both of its numbers must be above 0",
+            "send for example {\"relative\": 0.1, \"group_size\": 1000}",
+        );
+    }
+    if analysed.releases().is_empty() {
+        return Ok(None);
+    }
+    cheapest(analysed, target.relative, target.group_size as f64).map(Some)
+}
+
 /// The drawn releases of a query, and what was computed from them on the way.
 #[derive(Default)]
 struct Drawn {
@@ -445,9 +507,18 @@ impl Facts<'_> {
                 let MeasureKind::Sum { lattice, .. } = &spec.measures.get(*measure)?.kind else { return None };
                 (noise.measures().get(*measure)?, lattice.describe().step)
             }
+            Output::Quantile { quantile } => {
+                return Some(Accuracy {
+                    mechanism: "exponential",
+                    std_dev: None,
+                    half_width_95: None,
+                    per_row: false,
+                    quantile: Some(f64::from(spec.quantiles.get(*quantile)?.millionths) / 1e6),
+                });
+            }
             Output::Computed { measures, .. } => {
                 let mechanism = noise.measures().get(*measures.first()?)?.mechanism();
-                return Some(Accuracy { mechanism, std_dev: None, half_width_95: None, per_row: true });
+                return Some(Accuracy { mechanism, std_dev: None, half_width_95: None, per_row: true, quantile: None });
             }
         };
         Some(Accuracy {
@@ -455,6 +526,7 @@ impl Facts<'_> {
             std_dev: Some(law.std_dev() * step),
             half_width_95: Some(law.half_width_95() * step),
             per_row: false,
+            quantile: None,
         })
     }
 }

@@ -15,6 +15,7 @@ mod budget;
 mod charge;
 mod describe;
 mod error;
+mod explain;
 mod in_flight;
 mod price;
 mod question;
@@ -39,7 +40,7 @@ pub use answer::{
     Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, GroupFacts, PrivacyFacts,
 };
 pub use error::{Code, GatewayError};
-pub use question::Question;
+pub use question::{Question, TargetError};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]

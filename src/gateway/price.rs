@@ -50,6 +50,39 @@ impl PricedRelease {
     }
 }
 
+/// The smallest ε at which every output of every release has a relative error of at most `error` in groups of `units`
+/// units, rounded up to three digits.
+///
+/// # Errors
+/// When no price that one query may cost is enough.
+pub(super) fn cheapest(analysed: &Analysed, error: f64, units: f64) -> Result<f64, GatewayError> {
+    let most = analysed.datasets().values().map(|policy| policy.budget.max_query).min().unwrap_or(Epsilon::ZERO).to_f64();
+    let meets = |epsilon: f64| {
+        price(analysed, Some(epsilon)).is_ok_and(|priced| {
+            let mut releases = analysed.releases().iter().zip(&priced.releases);
+            releases.all(|(release, noise)| noise.noise.largest_relative_error(&release.spec, units) <= error)
+        })
+    };
+    if !meets(most) {
+        return Err(GatewayError::new(
+            Code::RequestInvalid,
+            format!(
+                "an error of {} % in groups of {units} units needs more than the epsilon {most} that one query may cost",
+                error * 100.0
+            ),
+        )
+        .with_hint("ask for a larger error or larger groups, or for fewer aggregates and groups"));
+    }
+    let (mut low, mut high) = (most * 1e-9, most);
+    while high / low > 1.001 {
+        let middle = (low * high).sqrt();
+        if meets(middle) { high = middle } else { low = middle }
+    }
+    // Three digits are enough, and rounding up keeps the promise.
+    let digit = 10f64.powf(high.log10().floor() - 2.0);
+    Ok(((high / digit).ceil() * digit).min(most))
+}
+
 /// Prices `analysed` at `asked`, or at the policies' default.
 pub(super) fn price(analysed: &Analysed, asked: Option<f64>) -> Result<Priced, GatewayError> {
     let datasets = analysed.datasets();

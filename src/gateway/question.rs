@@ -14,6 +14,9 @@ pub struct Question {
     /// The price of the whole query; the policy's `default_query` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "written_number")]
     pub epsilon: Option<f64>,
+    /// The price is the smallest with which every column is as exact as this; instead of `epsilon`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_error: Option<TargetError>,
     /// Smaller contribution bounds than the policies', for this query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<BoundsRequest>,
@@ -29,6 +32,18 @@ pub struct Question {
     /// A retry under the same key is never charged twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+}
+
+/// How exact an answer must be: the half-width of each 95 % interval, relative to its column's size, in groups of a stated
+/// size. Counts are measured against the number of units, sums against as many rows at the largest bound, averages and
+/// other ratios against the width of their bounds, quantiles by rank.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetError {
+    /// For example 0.1 for 10 %.
+    pub relative: f64,
+    /// How many units, of one row each, the group has.
+    pub group_size: u64,
 }
 
 /// A number that is there. JSON has no NaN and no infinity, and many writers send `null` for them: read as absent, that

@@ -24,6 +24,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, stream};
 
 use super::contributions::{Contributions, GroupSums, SelectionKey, Sums};
+use super::quantile::Weights;
 use super::spec::{MeasureKind, ReleaseSpec};
 
 /// See the module.
@@ -73,7 +74,9 @@ pub(super) fn partial_schema(spec: &ReleaseSpec) -> SchemaRef {
         };
         Field::new(format!("measure{at}"), kind, false)
     });
-    Arc::new(Schema::new(keys.chain(units).chain(measures).collect::<Vec<_>>()))
+    let histograms =
+        (0..spec.histograms.len()).map(|at| Field::new(format!("histogram{at}"), DataType::Binary, false));
+    Arc::new(Schema::new(keys.chain(units).chain(measures).chain(histograms).collect::<Vec<_>>()))
 }
 
 /// A sum is an i128, which Arrow holds as a decimal without digits after the point.
@@ -90,6 +93,18 @@ fn partial_batch(schema: SchemaRef, sums: GroupSums) -> Result<RecordBatch> {
                 Arc::new(BinaryArray::from_iter_values(groups.into_iter().map(bytes)))
             }
         });
+    }
+    for histogram in sums.histograms {
+        let bytes = |weights: Weights| {
+            let pair = |(candidate, weight): (u32, u64)| {
+                let mut bytes = [0; 12];
+                bytes[..4].copy_from_slice(&candidate.to_le_bytes());
+                bytes[4..].copy_from_slice(&weight.to_le_bytes());
+                bytes
+            };
+            weights.into_iter().flat_map(pair).collect::<Vec<_>>()
+        };
+        columns.push(Arc::new(BinaryArray::from_iter_values(histogram.into_iter().map(bytes))));
     }
     Ok(RecordBatch::try_new(schema, columns)?)
 }

@@ -25,7 +25,8 @@ use hashbrown::{HashSet, HashTable};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
-use super::spec::{GroupingSets, Measure, MeasureKind, ReleaseSpec};
+use super::quantile::{Candidates, WHOLE, Weights, add, compact};
+use super::spec::{ContributionBounds, GroupingSets, Measure, MeasureKind, ReleaseSpec};
 
 /// The key of the hash that chooses which groups of a unit are kept when it touches more than L0.
 pub type SelectionKey = [u8; 16];
@@ -39,6 +40,8 @@ pub struct GroupSums {
     pub units: Vec<i64>,
     /// By measure, what each group has of it.
     pub measures: Vec<Sums>,
+    /// By histogram, the weights of each group.
+    pub histograms: Vec<Vec<Weights>>,
 }
 
 /// One measure of every group.
@@ -78,6 +81,8 @@ pub struct Contributions {
     groups: Option<Box<dyn GroupValues>>,
     slots: Slots,
     columns: Vec<Column>,
+    /// By histogram, the slot and the candidate of each row.
+    bins: Vec<Vec<(u32, u32)>>,
     // Buffers that each batch fills anew.
     unit_codes: Vec<usize>,
     group_codes: Vec<usize>,
@@ -142,8 +147,10 @@ impl Contributions {
                 values: matches!(measure.kind, MeasureKind::Distinct { .. }).then(HashSet::new),
             })
             .collect();
+        let bins = vec![Vec::new(); spec.histograms.len()];
         Ok(Self {
             spec,
+            bins,
             selection_key,
             units: new_group_values(unit, &GroupOrdering::None)?,
             groups,
@@ -169,7 +176,8 @@ impl Contributions {
             })
             .sum();
         let groups = self.groups.as_ref().map_or(0, |groups| groups.size());
-        self.units.size() + groups + slots + columns
+        let bins: usize = self.bins.iter().map(|bins| bins.capacity() * 8).sum();
+        self.units.size() + groups + slots + columns + bins
     }
 
     /// Gathers a batch whose columns are as the specification says.
@@ -234,6 +242,17 @@ impl Contributions {
                 each(mask.as_ref(), batch.num_rows(), |row| column.rows[self.row_slots[row] as usize] += 1);
             }
         }
+        for (histogram, bins) in self.spec.histograms.iter().zip(&mut self.bins) {
+            let filter = histogram.filter.map(|filter| batch.column(self.spec.filter_column(filter)).as_boolean());
+            let argument = batch.column(self.spec.argument_column(histogram.argument));
+            let Some(values) = argument.as_primitive_opt::<Float64Type>() else {
+                return internal_err!("a quantile is of floats");
+            };
+            let mask = mask(filter, Some(argument), batch.num_rows());
+            each(mask.as_ref(), batch.num_rows(), |row| {
+                bins.push((self.row_slots[row], histogram.candidates.of(values.value(row))));
+            });
+        }
         Ok(())
     }
 
@@ -252,7 +271,10 @@ impl Contributions {
         let by_unit = ByUnit::new(&self.slots.unit, units);
         let mut chooser = Chooser::new(&self.spec, self.selection_key, &unit_keys, &keys)?;
         let measures = self.spec.measures.iter().map(|measure| Sums::nothing(measure, groups)).collect();
-        let mut sums = GroupSums { keys, units: vec![0; groups], measures };
+        let histograms = vec![vec![Weights::new(); groups]; self.spec.histograms.len()];
+        let mut sums = GroupSums { keys, units: vec![0; groups], measures, histograms };
+        let bins: Vec<Bins> =
+            std::mem::take(&mut self.bins).into_iter().map(|bins| Bins::new(&bins, self.slots.unit.len())).collect();
         // By measure of distinct values, these by slot.
         let values: Vec<Option<BySlot>> =
             self.columns.iter_mut().map(|column| column.values.take().map(BySlot::new)).collect();
@@ -283,13 +305,74 @@ impl Contributions {
                     (Sums::Values(_), None) => return internal_err!("distinct values were not gathered"),
                 }
             }
+            for (at, histogram) in self.spec.histograms.iter().enumerate() {
+                let groups = &mut sums.histograms[at];
+                bins[at].weigh(&kept, &self.slots.group, &self.spec.bounds, &histogram.candidates, groups);
+            }
         }
         for measure in &mut sums.measures {
             if let Sums::Values(groups) = measure {
                 groups.iter_mut().for_each(distinct);
             }
         }
+        sums.histograms.iter_mut().flatten().for_each(compact);
         Ok(sums)
+    }
+}
+
+/// The candidates of rows in the order of their slots: a counting sort.
+struct Bins {
+    starts: Vec<u32>,
+    bins: Vec<u32>,
+}
+
+impl Bins {
+    fn new(rows: &[(u32, u32)], slots: usize) -> Self {
+        let mut starts = vec![0u32; slots + 1];
+        for (slot, _) in rows {
+            starts[*slot as usize + 1] += 1;
+        }
+        for slot in 0..slots {
+            starts[slot + 1] += starts[slot];
+        }
+        let mut next = starts.clone();
+        let mut bins = vec![0; rows.len()];
+        for (slot, bin) in rows {
+            let place = &mut next[*slot as usize];
+            bins[*place as usize] = *bin;
+            *place += 1;
+        }
+        Self { starts, bins }
+    }
+
+    fn of(&self, slot: u32) -> &[u32] {
+        &self.bins[self.starts[slot as usize] as usize..self.starts[slot as usize + 1] as usize]
+    }
+
+    /// The weights of a unit's rows in the groups that it keeps: at most r rows' worth in each, R over all.
+    fn weigh(
+        &self,
+        kept: &[u32],
+        group_of: &[u32],
+        bounds: &ContributionBounds,
+        candidates: &Candidates,
+        groups: &mut [Weights],
+    ) {
+        let counted = |slot: u32| (self.of(slot).len() as u64).min(bounds.rows);
+        let all: u64 = kept.iter().map(|slot| counted(*slot)).sum();
+        for slot in kept {
+            let rows = self.of(*slot);
+            if rows.is_empty() {
+                continue;
+            }
+            // w = min(1, r/n), and R/all on top: both fractions at most one, and rounded down.
+            let mut weight = u128::from(WHOLE) * u128::from(counted(*slot)) / rows.len() as u128;
+            if let Some(total) = bounds.total_rows.filter(|total| all > *total) {
+                weight = weight * u128::from(total) / u128::from(all);
+            }
+            let group = &mut groups[group_of[*slot as usize] as usize];
+            add(group, rows.iter().map(|bin| (*bin, weight as u64)), candidates);
+        }
     }
 }
 

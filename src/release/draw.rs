@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt32Array, UInt64Array,
 };
-use arrow::compute::{SortColumn, filter, lexsort_to_indices, take};
+use arrow::compute::{SortColumn, cast, filter, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -20,13 +20,15 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use rand::CryptoRng;
 
-use crate::mechanism::Noise;
+use crate::mechanism::{Exponential, Noise};
 
+use super::accuracy::HALF_WIDTH_95;
 use super::contributions::{GroupSums, Sums, distinct, key_schema};
 use super::moments::Moments;
 use super::node::output_schema;
 use super::price::NoisePlan;
-use super::spec::{Groups, Measure, MeasureKind, Output, ReleaseSpec, Statistic};
+use super::quantile::{Candidates, Weights, add, compact};
+use super::spec::{Groups, Measure, MeasureKind, Output, Quantile, ReleaseSpec, Statistic};
 
 /// Adds up the partitions' sums by group.
 pub struct Merge {
@@ -55,7 +57,8 @@ impl Merge {
             cells = groups.len();
         }
         let measures = spec.measures.iter().map(|measure| Sums::nothing(measure, cells)).collect();
-        let sums = GroupSums { keys: Vec::new(), units: vec![0; cells], measures };
+        let histograms = vec![vec![Weights::new(); cells]; spec.histograms.len()];
+        let sums = GroupSums { keys: Vec::new(), units: vec![0; cells], measures, histograms };
         Ok(Self { spec, groups, sums, codes })
     }
 
@@ -73,6 +76,7 @@ impl Merge {
                 let len = groups.len();
                 self.sums.units.resize(len, 0);
                 self.sums.measures.iter_mut().for_each(|sums| sums.resize(len));
+                self.sums.histograms.iter_mut().for_each(|groups| groups.resize(len, Weights::new()));
             }
         }
         let Some(units) = batch.column(keys).as_primitive_opt::<Int64Type>() else {
@@ -103,6 +107,20 @@ impl Merge {
                 }
             }
         }
+        let first = keys + 1 + self.spec.measures.len();
+        for (at, (groups, histogram)) in self.sums.histograms.iter_mut().zip(&self.spec.histograms).enumerate() {
+            let Some(partial) = batch.column(first + at).as_binary_opt::<i32>() else {
+                return exec_err!("partial sums lack a histogram");
+            };
+            for (at, group) in self.codes.iter().enumerate() {
+                let (pairs, _) = partial.value(at).as_chunks::<12>();
+                let pair = |bytes: &[u8; 12]| {
+                    let [a, b, c, d, weight @ ..] = *bytes;
+                    (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(weight))
+                };
+                add(&mut groups[*group], pairs.iter().map(pair), &histogram.candidates);
+            }
+        }
         Ok(())
     }
 
@@ -117,6 +135,7 @@ impl Merge {
                 groups.iter_mut().for_each(distinct);
             }
         }
+        self.sums.histograms.iter_mut().flatten().for_each(compact);
         let Some(groups) = &mut self.groups else { return Ok(self.sums) };
         let keys = groups.emit(EmitTo::All)?;
         let order = match &self.spec.groups {
@@ -140,6 +159,12 @@ impl Merge {
             keys: keys.iter().map(|key| Ok(take(key, &order, None)?)).collect::<Result<_>>()?,
             units: order.values().iter().map(|at| self.sums.units[*at as usize]).collect(),
             measures: self.sums.measures.iter().map(ordered).collect(),
+            histograms: self
+                .sums
+                .histograms
+                .iter()
+                .map(|groups| order.values().iter().map(|at| groups[*at as usize].clone()).collect())
+                .collect(),
         })
     }
 }
@@ -155,35 +180,71 @@ pub fn draw<R: CryptoRng + ?Sized>(
     rng: &mut R,
 ) -> Result<RecordBatch> {
     let tau = noise.selection().map(|selection| selection.tau);
-    read_off(spec, noise, sums, tau, |noise| noise.sample(rng))
+    read_off(spec, noise, sums, tau, Drawing::Noised(rng))
 }
 
 /// What a draw would be without noise and threshold: for tests against the plain query, and in no other build.
 #[cfg(test)]
 pub fn draw_exactly(spec: &ReleaseSpec, noise: &NoisePlan, sums: GroupSums) -> Result<RecordBatch> {
-    read_off(spec, noise, sums, noise.selection().map(|_| 0), |_| 0)
+    read_off::<rand::rngs::StdRng>(spec, noise, sums, noise.selection().map(|_| 0), Drawing::Exact)
 }
 
-fn read_off(
+/// Where noise comes from.
+enum Drawing<'a, R: CryptoRng + ?Sized> {
+    /// From the laws of the plan.
+    Noised(&'a mut R),
+    /// From nowhere.
+    #[cfg(test)]
+    Exact,
+}
+
+impl<R: CryptoRng + ?Sized> Drawing<'_, R> {
+    fn noise(&mut self, law: &Noise) -> i128 {
+        match self {
+            Self::Noised(rng) => law.sample(*rng),
+            #[cfg(test)]
+            Self::Exact => 0,
+        }
+    }
+
+    fn quantile(
+        &mut self,
+        quantile: &Quantile,
+        candidates: &Candidates,
+        weights: &[(u32, u64)],
+        law: &Exponential,
+    ) -> Result<f64> {
+        match self {
+            Self::Noised(rng) => quantile.draw(candidates, weights, law, *rng),
+            #[cfg(test)]
+            Self::Exact => Ok(quantile.exact(candidates, weights)),
+        }
+    }
+}
+
+fn read_off<R: CryptoRng + ?Sized>(
     spec: &ReleaseSpec,
     noise: &NoisePlan,
     sums: GroupSums,
     tau: Option<u64>,
-    mut sample: impl FnMut(&Noise) -> i128,
+    mut drawing: Drawing<'_, R>,
 ) -> Result<RecordBatch> {
     let cells = sums.units.len();
     let noisy_units: Option<Vec<i128>> =
-        noise.units().map(|noise| sums.units.iter().map(|units| i128::from(*units) + sample(noise)).collect());
+        noise.units().map(|noise| sums.units.iter().map(|units| i128::from(*units) + drawing.noise(noise)).collect());
     let noisy: Vec<Vec<i128>> = sums
         .measures
         .iter()
         .zip(noise.measures())
         .map(|(sums, noise)| match sums {
-            Sums::Whole(sums) => sums.iter().map(|sum| sum.saturating_add(sample(noise))).collect(),
-            Sums::Values(groups) => groups.iter().map(|values| values.len() as i128 + sample(noise)).collect(),
+            Sums::Whole(sums) => sums.iter().map(|sum| sum.saturating_add(drawing.noise(noise))).collect(),
+            Sums::Values(groups) => groups.iter().map(|values| values.len() as i128 + drawing.noise(noise)).collect(),
         })
         .collect();
-    if noisy.len() != spec.measures.len() || (spec.counts_units() && noisy_units.is_none()) {
+    if noisy.len() != spec.measures.len()
+        || noise.quantiles().len() != spec.quantiles.len()
+        || (spec.counts_units() && noisy_units.is_none())
+    {
         return exec_err!("a measure has no noise");
     }
     let shown = match (spec.selects_groups(), tau, &noisy_units) {
@@ -198,8 +259,17 @@ fn read_off(
         }
         _ => return exec_err!("groups are to be selected without a threshold"),
     };
-    let values =
-        Values { spec, noise, units: noisy_units.as_deref().unwrap_or_default(), measures: &noisy, shown: &shown };
+    let mut quantiles = Vec::with_capacity(spec.quantiles.len());
+    for (quantile, law) in spec.quantiles.iter().zip(noise.quantiles()) {
+        let candidates = &spec.histograms[quantile.histogram].candidates;
+        let of_group = sums.histograms[quantile.histogram].iter().zip(&shown);
+        let drawn = of_group
+            .map(|(weights, shown)| shown.then(|| drawing.quantile(quantile, candidates, weights, law)).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        quantiles.push(drawn);
+    }
+    let units = noisy_units.as_deref().unwrap_or_default();
+    let values = Values { spec, noise, units, measures: &noisy, quantiles: &quantiles, shown: &shown };
     let mut columns = sums.keys;
     let mut half_widths: Vec<ArrayRef> = Vec::with_capacity(spec.outputs.len());
     for (field, output) in &spec.outputs {
@@ -224,6 +294,7 @@ struct Values<'a> {
     noise: &'a NoisePlan,
     units: &'a [i128],
     measures: &'a [Vec<i128>],
+    quantiles: &'a [Vec<Option<f64>>],
     shown: &'a [bool],
 }
 
@@ -239,6 +310,11 @@ impl Values<'_> {
                 (self.whole(kind, &self.measures[*measure], 1, 0)?, self.constant(self.half_width(*measure)))
             }
             Output::Sum { measure } => (self.sum(kind, *measure)?, self.constant(self.half_width(*measure))),
+            Output::Quantile { quantile } => {
+                let values: ArrayRef = Arc::new(Float64Array::from(self.quantiles[*quantile].clone()));
+                // How far it may lie from the true one depends on how dense the data is there, which is not known.
+                (cast(&values, kind)?, Arc::new(Float64Array::new_null(values.len())))
+            }
             Output::Computed { statistic, measures } => self.computed(kind, *statistic, measures)?,
         })
     }
@@ -344,9 +420,6 @@ impl Values<'_> {
         Ok((values, Arc::new(Float64Array::from(half_widths))))
     }
 }
-
-/// Φ⁻¹(0.975).
-const HALF_WIDTH_95: f64 = 1.959_963_984_540_054;
 
 /// One step of a measure in its output's unit.
 pub(super) fn step(measure: &Measure) -> f64 {

@@ -12,8 +12,9 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{Result, internal_err};
 
-/// A float's range is cut into about this many steps: 2^24.
-const FLOAT_STEPS_LOG2: i32 = 24;
+/// A float's range is cut into about this many steps: 2^30. Rounding is towards zero, and so moves means by up to a step:
+/// for variances, which are small differences of large means, 2^24 would be too coarse.
+const FLOAT_STEPS_LOG2: i32 = 30;
 /// Integers keep a step of one up to this range: 2^32.
 const INTEGER_STEPS_LOG2: u32 = 32;
 /// Past this, bounds are refused: f64 no longer names every integer.

@@ -8,6 +8,7 @@
 //! `verify` walks the finished logical and physical plans again, on its own, before anything runs. This stage knows
 //! neither SQL nor accounts. `proof.md` has the argument that what leaves `DrawExec` is private.
 
+mod accuracy;
 mod bound_exec;
 mod cap;
 mod contributions;
@@ -18,6 +19,7 @@ mod moments;
 mod node;
 mod planner;
 mod price;
+mod quantile;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,9 @@ pub use draw_exec::DrawExec;
 pub use lattice::{Described, Lattice};
 pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
 pub use planner::ReleasePlanner;
+pub use quantile::{Candidates, Weights};
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
 pub use spec::{
-    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Measure, MeasureKind, Output, ReleaseSpec, Statistic,
+    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Histogram, Measure, MeasureKind, Output, Quantile, ReleaseSpec, Statistic,
     half_width_column, is_half_width_column,
 };

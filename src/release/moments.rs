@@ -126,6 +126,17 @@ impl Moments {
         }
     }
 
+    /// What an error is relative to, for a group of `units` rows: the width of what the statistic can be.
+    pub(super) fn typical_span(&self, units: f64) -> f64 {
+        let range = |at: usize| self.sums[at].hi - self.sums[at].lo;
+        match self.statistic {
+            Statistic::Total => units * self.sums[0].lo.abs().max(self.sums[0].hi.abs()),
+            Statistic::Slope => range(1) / range(0),
+            Statistic::Intercept => range(1),
+            _ => self.span(),
+        }
+    }
+
     /// How far two values of the statistic can be apart.
     pub(super) fn span(&self) -> f64 {
         let range = |at: usize| self.sums[at].hi - self.sums[at].lo;

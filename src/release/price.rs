@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use crate::accounting::{Accounting, Cost, Delta, Epsilon, Loss, Rho, ThresholdError, tau, units_to_appear_95};
-use crate::mechanism::{CalibrationError, DiscreteGaussian, DiscreteLaplace, Noise};
+use crate::mechanism::{CalibrationError, DiscreteGaussian, DiscreteLaplace, Exponential, Noise};
 
 use super::spec::ReleaseSpec;
 
@@ -54,6 +54,7 @@ pub struct NoisePlan {
     units: Option<Noise>,
     selection: Option<Selection>,
     measures: Vec<Noise>,
+    quantiles: Vec<Exponential>,
     cost: Cost,
 }
 
@@ -66,6 +67,12 @@ impl NoisePlan {
     pub fn new(spec: &ReleaseSpec, price: Price) -> Result<Self, PriceError> {
         let shares = Shares { price, mechanisms: spec.mechanisms() };
         let mut paid = Loss::nothing(price.loss.accounting());
+        let mut quantiles = Vec::with_capacity(spec.quantiles.len());
+        for quantile in &spec.quantiles {
+            let (law, cost) = shares.exponential(spec.bounds.groups, quantile.sensitivity(&spec.bounds))?;
+            paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
+            quantiles.push(law);
+        }
         let mut noise = |sensitivity: Sensitivity| -> Result<Noise, PriceError> {
             let (noise, cost) = shares.calibrate(sensitivity)?;
             paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
@@ -94,7 +101,7 @@ impl NoisePlan {
             _ => None,
         };
         let delta = if selection.is_some() { price.delta_selection } else { Delta::ZERO };
-        Ok(Self { units, selection, measures, cost: Cost { loss: paid, delta } })
+        Ok(Self { units, selection, measures, quantiles, cost: Cost { loss: paid, delta } })
     }
 
     /// The unit count's noise, if units are counted.
@@ -113,6 +120,12 @@ impl NoisePlan {
     #[must_use]
     pub fn measures(&self) -> &[Noise] {
         &self.measures
+    }
+
+    /// Each quantile's law.
+    #[must_use]
+    pub fn quantiles(&self) -> &[Exponential] {
+        &self.quantiles
     }
 
     /// What the release costs.
@@ -135,6 +148,21 @@ struct Shares {
 }
 
 impl Shares {
+    fn exponential(&self, groups: u64, sensitivity: u128) -> Result<(Exponential, Loss), PriceError> {
+        match self.price.loss {
+            Loss::Zcdp(rho) => {
+                let share = Rho::from_steps(rho.steps() / self.mechanisms);
+                let law = Exponential::calibrated_zcdp(groups, sensitivity, share)?;
+                Ok((law, Loss::Zcdp(law.cost_zcdp(groups))))
+            }
+            Loss::Pure(epsilon) => {
+                let share = Epsilon::from_steps(epsilon.steps() / self.mechanisms);
+                let law = Exponential::calibrated_pure(groups, sensitivity, share)?;
+                Ok((law, Loss::Pure(law.cost_pure(groups))))
+            }
+        }
+    }
+
     fn calibrate(&self, sensitivity: Sensitivity) -> Result<(Noise, Loss), PriceError> {
         let none = PriceError::Shares { mechanisms: self.mechanisms };
         match self.price.loss {

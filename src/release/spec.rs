@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::ScalarValue;
 
 use super::lattice::Lattice;
+use super::quantile::Candidates;
 
 /// The contribution bounds in force, which set the noise (DESIGN 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +95,11 @@ pub enum Output {
         /// Which measure.
         measure: usize,
     },
+    /// A quantile, drawn by the exponential mechanism.
+    Quantile {
+        /// Which quantile.
+        quantile: usize,
+    },
     /// A function of several measures: its error differs from row to row.
     Computed {
         /// Which function.
@@ -131,6 +137,26 @@ pub enum Statistic {
     Intercept,
 }
 
+/// The weights of an argument's values, of which quantiles are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Histogram {
+    /// Which argument, a float.
+    pub argument: usize,
+    /// Which filter a row must pass to count.
+    pub filter: Option<usize>,
+    /// The values that a quantile may have.
+    pub candidates: Candidates,
+}
+
+/// One quantile of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantile {
+    /// Of which histogram.
+    pub histogram: usize,
+    /// p, in millionths.
+    pub millionths: u32,
+}
+
 /// Which groups may appear.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Groups {
@@ -159,6 +185,10 @@ pub struct ReleaseSpec {
     pub filters: usize,
     /// What is summed and noised.
     pub measures: Vec<Measure>,
+    /// Of what quantiles are drawn.
+    pub histograms: Vec<Histogram>,
+    /// The quantiles, each drawn by a mechanism of its own.
+    pub quantiles: Vec<Quantile>,
     /// The aggregates, as the result names and types them.
     pub outputs: Vec<(FieldRef, Output)>,
     /// The bounds in force.
@@ -223,7 +253,7 @@ impl ReleaseSpec {
     /// How many numbers are noised in each group: among as many the price is shared.
     #[must_use]
     pub fn mechanisms(&self) -> u64 {
-        self.measures.len() as u64 + u64::from(self.counts_units())
+        (self.measures.len() + self.quantiles.len()) as u64 + u64::from(self.counts_units())
     }
 
     /// D²: how far one unit can move `measure` over all groups, in squared Euclidean distance.

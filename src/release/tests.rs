@@ -28,6 +28,8 @@ fn spec(groups: u64, rows: u64, total_rows: Option<u64>, k: u64) -> ReleaseSpec 
         arguments: 0,
         filters: 0,
         measures: Vec::new(),
+        histograms: Vec::new(),
+        quantiles: Vec::new(),
         outputs: Vec::new(),
         bounds: ContributionBounds { groups, rows, total_rows },
         min_group_size: k,
@@ -201,6 +203,48 @@ proptest! {
         }
     }
 
+    /// Without a unit's rows no candidate's score in any group moves by more than Δ, nor in more than L0 groups.
+    #[test]
+    fn a_unit_moves_scores_of_quantiles_within_their_sensitivity(
+        rows in prop::collection::vec((0..6i64, 0..7i64, prop::option::of(-2.0..6.0f64)), 0..200),
+        groups in 1..5u64,
+        per_group in 1..6u64,
+        total in prop::option::of(1..20u64),
+        removed in 0..6i64,
+        millionths in 0..=1_000_000u32,
+    ) {
+        let candidates = Candidates { lo: -1.0, step: 0.25, count: 17 };
+        let quantile = Quantile { histogram: 0, millionths };
+        let mut spec = keyed(groups, per_group, total.map(|total| total.max(per_group)), 1, Vec::new()).as_ref().clone();
+        spec.histograms = vec![Histogram { argument: 0, filter: None, candidates }];
+        spec.quantiles = vec![quantile];
+        let spec = Arc::new(spec);
+        let without: Vec<Row> = rows.iter().copied().filter(|row| row.0 != removed).collect();
+        // The score of every candidate, signed, in every group.
+        let scores = |sums: &GroupSums| -> BTreeMap<i64, Vec<i128>> {
+            let keys = sums.keys[0].as_primitive::<Int64Type>();
+            (0..keys.len()).map(|at| {
+                let weights = &sums.histograms[0][at];
+                let side = |keep: &dyn Fn(u32) -> bool| -> i128 {
+                    weights.iter().filter(|(of, _)| keep(*of)).map(|(_, weight)| i128::from(*weight)).sum()
+                };
+                let p = i128::from(millionths);
+                let score = |v: u32| -((1_000_000 - p) * side(&|of| of < v) - p * side(&|of| of > v)).abs();
+                (keys.value(at), (0..candidates.count).map(score).collect())
+            }).collect()
+        };
+        let (with, without) = (scores(&exact(&spec, &rows, 50)), scores(&exact(&spec, &without, 31)));
+        let nothing = vec![0; candidates.count as usize];
+        let bound = quantile.sensitivity(&spec.bounds);
+        let mut moved = 0;
+        for (group, with) in &with {
+            let without = without.get(group).unwrap_or(&nothing);
+            moved += u64::from(with != without);
+            prop_assert!(with.iter().zip(without).all(|(a, b)| a.abs_diff(*b) <= bound));
+        }
+        prop_assert!(moved <= groups);
+    }
+
     /// No value gives an integer past the bound.
     #[test]
     fn a_lattice_keeps_its_bound(a in -1e9..1e9f64, width in 1e-6..1e9f64, centred: bool, value: f64, whole: i64) {
@@ -222,6 +266,7 @@ fn shown(spec: &Arc<ReleaseSpec>, noise: &NoisePlan, units: &[i64], rng: &mut St
         keys: vec![Arc::new((0..units.len() as i64).map(Some).collect::<Int64Array>())],
         units: units.to_vec(),
         measures: Vec::new(),
+        histograms: Vec::new(),
     };
     let batch = draw(spec, noise, sums, rng).unwrap();
     batch.column(0).as_primitive::<Int64Type>().values().to_vec()
@@ -287,6 +332,39 @@ fn an_average_between_290_and_310_is_centred() {
     };
     let ratio = half_width(false) / half_width(true);
     assert!((38.0..48.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_median_lies_near_the_middle_and_costs_what_it_says() {
+    // 2,001 units of one row, values 0, 0.01 .. 20.
+    let rows: Vec<Row> = (0..=2_000).map(|unit| (unit, 0, Some(unit as f64 / 100.0))).collect();
+    let mut spec = keyed(1, 1, None, 1, Vec::new()).as_ref().clone();
+    let candidates = Candidates::new(0.0, 20.0, Some(0.01)).unwrap();
+    assert_eq!((candidates.count, candidates.value(1_000)), (2_001, 10.0));
+    spec.histograms = vec![Histogram { argument: 0, filter: None, candidates }];
+    spec.quantiles = vec![Quantile { histogram: 0, millionths: 500_000 }, Quantile { histogram: 0, millionths: 990_000 }];
+    let field = |name: &str| Arc::new(Field::new(name, DataType::Float64, true));
+    spec.outputs = vec![
+        (field("median"), Output::Quantile { quantile: 0 }),
+        (field("max"), Output::Quantile { quantile: 1 }),
+    ];
+    spec.groups = Groups::Public { keys: vec![vec![ScalarValue::Int64(Some(0))]], cells: 1 };
+    let spec = Arc::new(spec);
+    let price = Price { loss: Loss::Zcdp(Rho::floor_from(0.5).unwrap()), delta_selection: Delta::ZERO };
+    let noise = NoisePlan::new(&spec, price).unwrap();
+    assert!(noise.cost().loss.steps() <= price.loss.steps() && noise.cost().loss.steps() > price.loss.steps() * 99 / 100);
+    let mut rng = StdRng::seed_from_u64(7);
+    for _ in 0..100 {
+        let batch = draw(&spec, &noise, exact(&spec, &rows, 100), &mut rng).unwrap();
+        let drawn = |column: usize| batch.column(column).as_primitive::<Float64Type>().value(0);
+        // ε_m = √2: a rank that is off by 40 is e^(-0.25·√2·40·2) as likely as the best one.
+        assert!((drawn(1) - 10.0).abs() < 0.8, "{}", drawn(1));
+        assert!((drawn(2) - 19.8).abs() < 0.8, "{}", drawn(2));
+    }
+    // Without noise they are the quantiles themselves.
+    let batch = draw_exactly(&spec, &noise, exact(&spec, &rows, 100)).unwrap();
+    assert_eq!(batch.column(1).as_primitive::<Float64Type>().value(0), 10.0);
+    assert_eq!(batch.column(2).as_primitive::<Float64Type>().value(0), 19.8);
 }
 
 #[test]

@@ -384,6 +384,20 @@ fn noise(spec: &ReleaseSpec, plan: &NoisePlan) -> Result<(), Unproven> {
         .zip(plan.measures())
         .map(|(measure, noise)| (noise, spec.squared_sensitivity(measure), spec.absolute_sensitivity(measure)));
     let mut paid = Loss::nothing(plan.cost().loss.accounting());
+    if plan.quantiles().len() != spec.quantiles.len() {
+        return unproven("a quantile has no law");
+    }
+    for (quantile, law) in spec.quantiles.iter().zip(plan.quantiles()) {
+        if law.sensitivity() < quantile.sensitivity(&spec.bounds) {
+            return unproven("a quantile's law is for a smaller sensitivity");
+        }
+        let loss = match paid {
+            Loss::Zcdp(_) => Loss::Zcdp(law.cost_zcdp(spec.bounds.groups)),
+            Loss::Pure(_) => Loss::Pure(law.cost_pure(spec.bounds.groups)),
+        };
+        let Some(sum) = paid.checked_add(loss) else { return unproven("noise of two kinds in one release") };
+        paid = sum;
+    }
     for (noise, squared, absolute) in units.into_iter().chain(measures) {
         let loss = match (noise, squared, absolute) {
             (Noise::Gaussian(noise), Some(squared), _) => Loss::Zcdp(noise.cost(squared)),

@@ -100,11 +100,18 @@ pub enum ParseError {
 pub struct Parsed {
     statement: Statement,
     tables: Vec<DatasetName>,
+    explain: bool,
 }
 
 impl Parsed {
     pub(super) fn into_statement(self) -> Statement {
         self.statement
+    }
+
+    /// Whether it is `EXPLAIN PRIVACY` of the SELECT: its plan and price are asked for, and no answer.
+    #[must_use]
+    pub const fn is_explain(&self) -> bool {
+        self.explain
     }
 
     /// The datasets that it names; whether they exist is not known here.
@@ -136,6 +143,7 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
     if tokens.iter().any(|token| matches!(token, Token::Placeholder(_))) {
         return Err(ParseError::Placeholder);
     }
+    let (explain, sql) = explained(sql).map_or((false, sql), |explained| (true, explained));
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(&dialect)
         .with_recursion_limit(limits.max_depth)
@@ -167,7 +175,7 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
                 .ok_or_else(|| ParseError::TableName(reference.to_string()))
         })
         .collect::<Result<_, _>>()?;
-    Ok(Parsed { statement, tables })
+    Ok(Parsed { statement, tables, explain })
 }
 
 /// How often CTEs are named beyond once each. A dataset's name has two parts, so a name of one part is a CTE's.
@@ -182,6 +190,18 @@ fn cte_copies(statement: &ast::Statement) -> usize {
         std::ops::ControlFlow::<()>::Continue(())
     });
     named - distinct.len()
+}
+
+/// What stands behind `EXPLAIN PRIVACY`.
+fn explained(sql: &str) -> Option<&str> {
+    let word = |text: &'_ str, word: &str| -> Option<usize> {
+        let start = text.len() - text.trim_start().len();
+        let found = text.get(start..start + word.len())?.eq_ignore_ascii_case(word);
+        let end = start + word.len();
+        (found && text[end..].starts_with(char::is_whitespace)).then_some(end)
+    };
+    let rest = &sql[word(sql, "explain")?..];
+    Some(&rest[word(rest, "privacy")?..])
 }
 
 /// How deep calls of `coalesce` and its like stand within one another.

@@ -256,7 +256,7 @@ async fn airlines_are_answered_near_the_bounded_statistic_and_once() {
 }
 
 fn copy(sums: &GroupSums) -> GroupSums {
-    GroupSums { keys: sums.keys.clone(), units: sums.units.clone(), measures: sums.measures.clone() }
+    GroupSums { keys: sums.keys.clone(), units: sums.units.clone(), measures: sums.measures.clone(), histograms: sums.histograms.clone() }
 }
 
 #[test]
@@ -269,6 +269,8 @@ fn no_draw_shows_a_destination_of_few_aircraft() {
         arguments: 0,
         filters: 0,
         measures: Vec::new(),
+        histograms: Vec::new(),
+        quantiles: Vec::new(),
         outputs: vec![(Arc::new(Field::new("n", DataType::Int64, true)), Output::Units)],
         bounds: ContributionBounds { groups: 8, rows: 200, total_rows: None },
         min_group_size: K,
