@@ -4,19 +4,20 @@
 //! written with their type and escaped, so that no literal can pass for another part of the text. Only the nodes that
 //! the analysis lets through are known here: anything else is a fault, not an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, ScalarValue};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, build_join_schema};
+use datafusion::logical_expr::{Distinct, Expr, Extension, LogicalPlan, build_join_schema};
 
 use crate::catalog::DatasetTable;
 use crate::policy::DatasetName;
-use crate::release::{CapNode, Groups, ReleaseSpec, ReleasedNode};
+use crate::release::{CapNode, Groups, Leaf, ReleaseSpec, ReleasedNode};
 
 use super::AnalysedRelease;
-use super::known::{Known, digest, known_of, releases_of};
+use super::known::{Known, digest, known_of, releases_of, renumbered_scalars};
 use super::refusal::{Refusal, RefusalKind};
 
 /// The canonical text of a release.
@@ -28,16 +29,10 @@ pub(super) fn release(
     releases: &[AnalysedRelease],
 ) -> Result<String, Refusal> {
     let mut text = String::from("tollgate-release-2\n");
-    // What it reads of values drawn earlier: the plan over them, and which releases they are of.
-    for index in known_of(input) {
-        let plan = &known.get(index).ok_or_else(unexpected)?.plan;
-        let _ = writeln!(text, "known {index} {}", digest(plan).to_hex());
-        for release in releases_of(plan) {
-            let release = &releases.get(release).ok_or_else(unexpected)?.canonical;
-            let _ = writeln!(text, "of {}", blake3::hash(release.as_bytes()).to_hex());
-        }
-    }
-    for (name, version) in versions {
+    let known = Identities::of(input, known, releases)?;
+    let mut tables = tables_of(input);
+    tables.extend(known.tables.iter().cloned());
+    for (name, version) in versions.iter().filter(|(name, _)| tables.contains(*name)) {
         let _ = writeln!(text, "table {name} {version}");
     }
     let _ = writeln!(text, "domain {:?} k {} bounds {:?}", spec.unit_domain, spec.min_group_size, spec.bounds);
@@ -59,8 +54,79 @@ pub(super) fn release(
     for key in &spec.keys {
         let _ = writeln!(text, "key {}", key.data_type());
     }
-    plan(input, &mut text)?;
+    for digest in &known.digests {
+        let _ = writeln!(text, "known {digest}");
+    }
+    plan(&known.written_into(input)?, &mut text)?;
     Ok(text)
+}
+
+/// The known relations that a release reads, each as what it is and not as which one of the query's.
+struct Identities {
+    /// By index in the query, its place in this release.
+    places: BTreeMap<usize, usize>,
+    /// The tables that they are computed from.
+    tables: BTreeSet<DatasetName>,
+    /// In the order of their places, what each is.
+    digests: Vec<String>,
+}
+
+impl Identities {
+    fn of(input: &LogicalPlan, known: &[Known], releases: &[AnalysedRelease]) -> Result<Self, Refusal> {
+        let mut found = Self { places: BTreeMap::new(), tables: BTreeSet::new(), digests: Vec::new() };
+        for index in known_of(input) {
+            let plan = &known.get(index).ok_or_else(unexpected)?.plan;
+            // The releases that it reads are named by what they are, and numbered among themselves.
+            let read: Vec<usize> = releases_of(plan).into_iter().collect();
+            let place = |leaf: Leaf| match leaf {
+                Leaf::Release(release) => read.iter().position(|known| *known == release).map(Leaf::Release),
+                Leaf::Known(_) => None,
+            };
+            let mut digest = digest(&renumbered(plan, &place)?).to_hex().to_string();
+            for release in read {
+                let release = &releases.get(release).ok_or_else(unexpected)?.canonical;
+                let _ = write!(digest, " of {}", blake3::hash(release.as_bytes()).to_hex());
+            }
+            found.tables.extend(tables_of(plan));
+            found.places.insert(index, found.digests.len());
+            found.digests.push(digest);
+        }
+        Ok(found)
+    }
+
+    /// `input` with the known relations numbered by their places, and what they are beside it.
+    fn written_into(&self, input: &LogicalPlan) -> Result<LogicalPlan, Refusal> {
+        let place = |leaf: Leaf| match leaf {
+            Leaf::Known(index) => self.places.get(&index).copied().map(Leaf::Known),
+            Leaf::Release(_) => None,
+        };
+        renumbered_scalars(&renumbered(input, &place)?, &self.places)
+    }
+}
+
+/// The tables that a plan reads.
+fn tables_of(plan: &LogicalPlan) -> BTreeSet<DatasetName> {
+    let mut tables = BTreeSet::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.extend(DatasetTable::of(&scan.source).map(|table| table.name().clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    tables
+}
+
+fn renumbered(plan: &LogicalPlan, place: &dyn Fn(Leaf) -> Option<Leaf>) -> Result<LogicalPlan, Refusal> {
+    let renumbered = plan.clone().transform_up_with_subqueries(|node| {
+        let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
+        let Some(released) = extension.node.as_any().downcast_ref::<ReleasedNode>() else {
+            return Ok(Transformed::no(node));
+        };
+        let leaf = place(released.leaf()).unwrap_or(released.leaf());
+        let renumbered = ReleasedNode::new(leaf, Arc::clone(extension.node.schema()));
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(renumbered) })))
+    })?;
+    Ok(renumbered.data)
 }
 
 fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {

@@ -5,21 +5,24 @@
 //! CASE with literal branches · extract(month FROM d) · booleans
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, InList};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator};
 
-use super::expression::Total;
+use super::expression::{Total, folded};
 use super::interval::Interval;
 use super::refusal::Refusal;
-use super::relation::{Keys, PrivateRelation};
+use super::relation::{Facts, Keys, PrivateRelation};
 use super::{Analysis, PublicRows};
 
+/// The longest list of values of which each is tried on a condition.
+const MAX_EVALUATED: usize = 1_000;
 /// The longest list that a range in WHERE makes of integers or days.
 const MAX_RANGE: i64 = 1_000;
 
@@ -42,6 +45,9 @@ pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateR
                 restrict(expr, values, schema, private);
             }
         }
+    }
+    for part in &parts {
+        keep_true(part, schema, private)?;
     }
     // Integers and days that two comparisons hold in a short range; numbers that comparisons bound.
     let mut ranges: Vec<(&Expr, Option<i64>, Option<i64>)> = Vec::new();
@@ -72,6 +78,47 @@ pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateR
         let values: Option<Vec<ScalarValue>> = (from..=to).map(|value| of_whole(value, &kind)).collect();
         if let Some(values) = values {
             restrict(expr, values, schema, private);
+        }
+    }
+    Ok(())
+}
+
+/// Of an expression whose values are listed, and that is all that a condition is about, those remain for which it is true:
+/// `month < 4`, `extract(month FROM d) <> 7`, `origin LIKE '%K'`.
+fn keep_true(part: &Expr, schema: &DFSchema, private: &mut PrivateRelation) -> Result<(), Refusal> {
+    let mut candidates: Vec<Expr> = Vec::new();
+    part.apply(|inner| {
+        if matches!(inner, Expr::Column(_) | Expr::ScalarFunction(_)) && !candidates.contains(inner) {
+            candidates.push(inner.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    for expr in candidates {
+        let Ok(total) = private.scope(schema).total(&expr) else { continue };
+        let Some(listed) = total.facts.listed().filter(|listed| listed.len() <= MAX_EVALUATED) else { continue };
+        let holds = |value: &ScalarValue| -> Option<bool> {
+            let replaced = part.clone().transform_down(|inner| {
+                Ok(if inner == expr {
+                    Transformed::new(Expr::Literal(value.clone(), None), true, TreeNodeRecursion::Jump)
+                } else {
+                    Transformed::no(inner)
+                })
+            });
+            let replaced = replaced.ok()?.data;
+            if !replaced.column_refs().is_empty() {
+                return None;
+            }
+            Some(folded(&replaced)? == ScalarValue::Boolean(Some(true)))
+        };
+        let kept: Option<Vec<ScalarValue>> = listed
+            .iter()
+            .map(|value| Some((value.clone(), holds(value)?)))
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.into_iter().filter(|(_, holds)| *holds).map(|(value, _)| value).collect());
+        let Some(kept) = kept else { continue };
+        match expr.try_as_col().and_then(|column| schema.index_of_column(column).ok()) {
+            Some(at) => private.columns[at].keys = Some(Keys::Listed(kept.into())),
+            None => private.narrowed.push((expr, kept.into())),
         }
     }
     Ok(())
@@ -204,6 +251,158 @@ fn of_whole(value: i64, kind: &DataType) -> Option<ScalarValue> {
     }
 }
 
+/// A float key with one form of zero and one of NaN, as groups have them.
+fn one_form(value: ScalarValue) -> ScalarValue {
+    match value {
+        ScalarValue::Float64(Some(value)) if value.is_nan() => ScalarValue::Float64(Some(f64::NAN)),
+        ScalarValue::Float64(Some(value)) => ScalarValue::Float64(Some(value + 0.0)),
+        ScalarValue::Float32(Some(value)) if value.is_nan() => ScalarValue::Float32(Some(f32::NAN)),
+        ScalarValue::Float32(Some(value)) => ScalarValue::Float32(Some(value + 0.0)),
+        other => other,
+    }
+}
+
+/// A column whose values are those of a column of a public relation: which relation, and which column.
+fn of_table(facts: &Facts) -> Option<(usize, usize)> {
+    match facts.keys {
+        Some(Keys::Table { table, column, or_null: false }) => Some((table, column)),
+        _ => None,
+    }
+}
+
+impl Analysis<'_> {
+    /// Registers one instance of a public relation, of which columns' values may be group keys. Two instances of one table
+    /// are two: their rows are paired in every way.
+    pub(super) fn table(&mut self, plan: LogicalPlan) -> usize {
+        self.tables.push(plan);
+        self.tables.len() - 1
+    }
+
+    /// Conditions on the columns of one public relation leave fewer of its rows: of these the group keys are then.
+    pub(super) fn narrow_tables(
+        &mut self,
+        predicate: &Expr,
+        schema: &DFSchema,
+        private: &mut PrivateRelation,
+    ) -> Result<(), Refusal> {
+        let mut conditions: BTreeMap<usize, Vec<Expr>> = BTreeMap::new();
+        for part in split_conjunction(predicate) {
+            let mut table = None;
+            let mut of_one = true;
+            let moved = part.clone().transform_up(|inner| {
+                let Expr::Column(column) = &inner else {
+                    of_one &= !matches!(inner, Expr::Placeholder(_));
+                    return Ok(Transformed::no(inner));
+                };
+                let place = of_table(&private.columns[schema.index_of_column(column)?]);
+                let Some((of, at)) = place.filter(|(of, _)| table.is_none_or(|table| table == *of)) else {
+                    of_one = false;
+                    return Ok(Transformed::no(inner));
+                };
+                table = Some(of);
+                let moved = Column::from(self.tables[of].schema().qualified_field(at));
+                Ok(Transformed::yes(Expr::Column(moved)))
+            })?;
+            if let Some(table) = table.filter(|_| of_one) {
+                conditions.entry(table).or_default().push(moved.data);
+            }
+        }
+        for (table, parts) in conditions {
+            let Some(condition) = conjunction(parts) else { continue };
+            let filtered = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(self.tables[table].clone()))?);
+            let filtered = self.table(filtered);
+            moved_keys(private, table, filtered, 0);
+        }
+        Ok(())
+    }
+
+    /// An inner join of a public relation, `known`, to one that is joined already, on the pairs of their columns: the group
+    /// keys are those of the two together. The columns of `known` are then those from the place that is returned.
+    pub(super) fn joined_tables(
+        &mut self,
+        private: &mut PrivateRelation,
+        table: usize,
+        known: usize,
+        on: &[(usize, usize)],
+    ) -> Option<(usize, usize)> {
+        let (left, right) = (self.tables[table].clone(), self.tables[known].clone());
+        let column = |plan: &LogicalPlan, at: usize| Expr::Column(Column::from(plan.schema().qualified_field(at)));
+        let on = on.iter().map(|(a, b)| (column(&left, *a), column(&right, *b))).collect();
+        let width = left.schema().fields().len();
+        let constraint = datafusion::common::JoinConstraint::On;
+        let equality = datafusion::common::NullEquality::NullEqualsNothing;
+        let (left, right) = (Arc::new(left), Arc::new(right));
+        // Two relations with columns of one name stay apart: their keys are then all combinations.
+        let join = Join::try_new(left, right, on, None, JoinType::Inner, constraint, equality, false).ok()?;
+        let joined = self.table(LogicalPlan::Join(join));
+        moved_keys(private, table, joined, 0);
+        Some((joined, width))
+    }
+
+    /// Bounds of numbers of public relations, which everyone may read: the least and the largest that there are.
+    pub(super) fn bound_public(
+        &mut self,
+        exprs: &[Expr],
+        schema: &DFSchema,
+        private: &mut PrivateRelation,
+    ) -> Result<(), Refusal> {
+        let columns = exprs.iter().flat_map(Expr::column_refs).filter_map(|column| schema.index_of_column(column).ok());
+        for at in columns.collect::<BTreeSet<_>>() {
+            let facts = &private.columns[at];
+            let unbounded = facts.interval.is_some_and(|interval| interval.finite().is_none());
+            let Some((table, column)) = table_column(facts).filter(|_| unbounded && facts.sources.is_empty()) else {
+                continue;
+            };
+            let plan = self.tables[table].clone();
+            let number = datafusion::logical_expr::cast(
+                Expr::Column(Column::from(plan.schema().qualified_field(column))),
+                DataType::Float64,
+            );
+            let wanted = LogicalPlanBuilder::from(plan)
+                .aggregate(
+                    Vec::<Expr>::new(),
+                    [
+                        datafusion::functions_aggregate::expr_fn::min(number.clone()),
+                        datafusion::functions_aggregate::expr_fn::max(number),
+                    ],
+                )?
+                .build()?;
+            match self.public.rows(&wanted).map(|rows| rows.first().cloned()) {
+                None => self.wanted.push(wanted),
+                Some(Some(row)) => {
+                    if let [ScalarValue::Float64(Some(lo)), ScalarValue::Float64(Some(hi))] = row[..] {
+                        private.columns[at].interval = Some(Interval::new(lo, hi));
+                    }
+                }
+                Some(None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same, also where an outer join may have made the column NULL.
+fn table_column(facts: &Facts) -> Option<(usize, usize)> {
+    match facts.keys {
+        Some(Keys::Table { table, column, .. }) => Some((table, column)),
+        _ => None,
+    }
+}
+
+/// Columns of relation `from` are columns of relation `to`, `by` places on.
+fn moved_keys(private: &mut PrivateRelation, from: usize, to: usize, by: usize) {
+    for facts in &mut private.columns {
+        if let Some(Keys::Table { table, column, or_null: false }) = &mut facts.keys
+            && *table == from
+        {
+            (*table, *column) = (to, *column + by);
+        }
+    }
+    if private.preserved.remove(&from) {
+        private.preserved.insert(to);
+    }
+}
+
 /// Rows of key values, a vector a row.
 type Tuples = Vec<Vec<ScalarValue>>;
 
@@ -221,7 +420,7 @@ impl Analysis<'_> {
                     let mut seen = HashSet::new();
                     let mut values = Vec::with_capacity(listed.len());
                     for value in listed.iter() {
-                        let value = value.cast_to(fields[at].data_type())?;
+                        let value = one_form(value.cast_to(fields[at].data_type())?);
                         if seen.insert(value.clone()) {
                             values.push(vec![value]);
                         }
@@ -310,7 +509,9 @@ impl Analysis<'_> {
             self.wanted.push(wanted);
             return Ok(None);
         };
-        let mut rows = rows.as_ref().clone();
+        let mut seen = HashSet::new();
+        let rows = rows.iter().map(|row| row.iter().cloned().map(one_form).collect::<Vec<_>>());
+        let mut rows: Tuples = rows.filter(|row| seen.insert(row.clone())).collect();
         if rows.len() > self.max_cells {
             return Ok(None);
         }

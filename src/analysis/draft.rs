@@ -19,7 +19,7 @@ use crate::release::{
 use super::expression::{Scope, Total, allow};
 use super::interval::Interval;
 use super::operators::unaliased;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, shown};
 
 /// What a release is made of, as its expressions are met.
 pub(super) struct Draft<'a> {
@@ -44,19 +44,28 @@ struct Number {
 
 impl<'a> Draft<'a> {
     pub(super) const fn new(scope: Scope<'a>) -> Self {
-        Self { scope, arguments: Vec::new(), filters: Vec::new(), measures: Vec::new(), histograms: Vec::new(), quantiles: Vec::new(), notes: Vec::new(), centred: Vec::new() }
+        Self {
+            scope,
+            arguments: Vec::new(),
+            filters: Vec::new(),
+            measures: Vec::new(),
+            histograms: Vec::new(),
+            quantiles: Vec::new(),
+            notes: Vec::new(),
+            centred: Vec::new(),
+        }
     }
 
     pub(super) fn key(&self, expr: &Expr) -> Result<Total, Refusal> {
         let total = self.scope.used(expr, Use::Group)?;
         if total.facts.is_unit {
             return Err(Refusal::not_private(
-                format!("GROUP BY `{expr}` makes one group of each privacy unit, which is never released"),
+                format!("GROUP BY `{}` makes one group of each privacy unit, which is never released", shown(expr)),
                 "leave it out of GROUP BY",
             ));
         }
         if total.expr.get_type(self.scope.schema)?.is_nested() {
-            return Err(Refusal::not_private(format!("`{expr}` is no plain value"), "group by plain columns"));
+            return Err(Refusal::not_private(format!("`{}` is no plain value", shown(expr)), "group by plain columns"));
         }
         Ok(total)
     }
@@ -76,14 +85,17 @@ impl<'a> Draft<'a> {
 
     pub(super) fn output(&mut self, expr: &Expr, bounds: ContributionBounds) -> Result<Output, Refusal> {
         let Expr::AggregateFunction(call) = unaliased(expr) else {
-            return Err(Refusal::not_private(format!("`{expr}` is not an aggregate that is answered"), ANSWERED));
+            return Err(Refusal::not_private(
+                format!("`{}` is not an aggregate that is answered", shown(expr)),
+                ANSWERED,
+            ));
         };
         let params = &call.params;
         let name = call.func.name();
         let by_order = matches!(name, "percentile_cont" | "approx_percentile_cont");
         if (!params.order_by.is_empty() && !by_order) || params.null_treatment.is_some() {
             return Err(Refusal::not_private(
-                format!("`{expr}`: an aggregate with ORDER BY or IGNORE NULLS is not answered"),
+                format!("`{}`: an aggregate with ORDER BY or IGNORE NULLS is not answered", shown(expr)),
                 ANSWERED,
             ));
         }
@@ -150,13 +162,13 @@ impl<'a> Draft<'a> {
                 };
                 let Some(ScalarValue::Float64(Some(p))) = p else {
                     return Err(Refusal::not_private(
-                        format!("`{expr}`: which percentile is not a literal"),
+                        format!("`{}`: which percentile is not a literal", shown(expr)),
                         "write it as a number from 0 to 1, such as 0.9",
                     ));
                 };
                 if !(0.0..=1.0).contains(&p) {
                     return Err(Refusal::not_private(
-                        format!("`{expr}`: {p} is no percentile"),
+                        format!("`{}`: {p} is no percentile", shown(expr)),
                         "write a number from 0 to 1, such as 0.9",
                     ));
                 }
@@ -168,10 +180,13 @@ impl<'a> Draft<'a> {
                 self.two(call, first, second, filter)
             }
             ("sum" | "avg", _, true) => Err(Refusal::not_private(
-                format!("`{expr}`: DISTINCT inside {name} is not answered"),
+                format!("`{}`: DISTINCT inside {name} is not answered", shown(expr)),
                 "leave DISTINCT out; or take DISTINCT unit, x in a derived table, and aggregate that",
             )),
-            _ => Err(Refusal::not_private(format!("the aggregate `{name}` in `{expr}` is not answered"), ANSWERED)),
+            _ => Err(Refusal::not_private(
+                format!("the aggregate `{name}` in `{}` is not answered", shown(expr)),
+                ANSWERED,
+            )),
         }
     }
 
@@ -272,7 +287,10 @@ impl<'a> Draft<'a> {
             });
         }
         if total.expr.get_type(self.scope.schema)?.is_nested() {
-            return Err(Refusal::not_private(format!("`{argument}` is no plain value"), "count plain columns"));
+            return Err(Refusal::not_private(
+                format!("`{}` is no plain value", shown(argument)),
+                "count plain columns",
+            ));
         }
         let argument = place(&mut self.arguments, total.expr);
         Ok(Output::Count { measure: self.measure(MeasureKind::Distinct { argument }, filter) })
@@ -299,12 +317,16 @@ impl<'a> Draft<'a> {
         let name = call.func.name();
         let Some((lo, hi)) = total.facts.interval.and_then(Interval::finite) else {
             return Err(Refusal::not_private(
-                format!("{name} of `{argument}` has no bounds, so one unit could move it without limit"),
+                format!("{name} of `{}` has no bounds, so one unit could move it without limit", shown(argument)),
                 format!("clamp it: {name}(least(greatest({}, LO), HI)) with numbers for LO and HI", shown(argument)),
             ));
         };
         let sources: Vec<&str> = total.facts.sources.keys().map(String::as_str).collect();
-        let whence = if sources.is_empty() { "the expression".to_owned() } else { format!("the bounds and the expression over {}", sources.join(", ")) };
+        let whence = if sources.is_empty() {
+            "the expression".to_owned()
+        } else {
+            format!("the bounds and the expression over {}", sources.join(", "))
+        };
         place(&mut self.notes, format!("`{}` lies in [{lo}, {hi}], from {whence}", shown(argument)));
         Ok(Number { expr: total.expr, lo, hi })
     }
@@ -340,7 +362,7 @@ impl<'a> Draft<'a> {
         let kind = expr.get_type(self.scope.schema)?;
         let lattice = Lattice::new(&kind, lo, hi, centred).ok_or_else(|| {
             Refusal::not_private(
-                format!("{name} of `{written}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly"),
+                format!("{name} of `{}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly", shown(&written)),
                 format!("cast it: {name}(CAST({} AS DOUBLE)), or clamp it more tightly", shown(written)),
             )
         })?;
@@ -403,13 +425,5 @@ fn uncast(expr: Expr, schema: &DFSchema) -> Expr {
             uncast(cast.expr.as_ref().clone(), schema)
         }
         _ => expr,
-    }
-}
-
-/// The expression as a person wrote it: without the cast that the engine adds.
-fn shown(expr: &Expr) -> String {
-    match expr {
-        Expr::Cast(cast) => shown(&cast.expr),
-        other => other.to_string(),
     }
 }

@@ -30,7 +30,9 @@ fn walk(plan: &LogicalPlan, depth: usize, lines: &mut Vec<String>) {
             None => say(format!("read {}", scan.table_name)),
         },
         // Rows without a unit: said of the scan.
-        LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::TableScan(_)) && is_has_unit(&filter.predicate) => {
+        LogicalPlan::Filter(filter)
+            if matches!(filter.input.as_ref(), LogicalPlan::TableScan(_)) && is_has_unit(&filter.predicate) =>
+        {
             walk(&filter.input, depth, lines);
             return;
         }
@@ -38,7 +40,8 @@ fn walk(plan: &LogicalPlan, depth: usize, lines: &mut Vec<String>) {
         LogicalPlan::Join(join) => {
             let on: Vec<String> = join.on.iter().map(|(a, b)| format!("{a} = {b}")).collect();
             let conditions: Vec<String> = on.into_iter().chain(join.filter.iter().map(ToString::to_string)).collect();
-            let conditions = if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
+            let conditions =
+                if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
             say(format!("{} join{conditions}", join.join_type));
         }
         LogicalPlan::Aggregate(aggregate) => {

@@ -6,16 +6,20 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{ColumnarValue, Expr, ExprSchemable, Operator, lit};
+use datafusion::physical_expr::create_physical_expr;
 
 use crate::policy::Use;
 
 use super::functions;
 use super::interval::Interval;
 use super::known::is_scalar_value;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, shown};
 use super::relation::{Facts, Keys};
 
 /// How many columns' values one text may be made of.
@@ -50,7 +54,7 @@ impl Scope<'_> {
     /// When a kind of expression or a function is not allowed below a release.
     pub fn total(&self, expr: &Expr) -> Result<Total, Refusal> {
         let mut total = self.rewritten(expr)?;
-        if let Some((_, values)) = self.narrowed.iter().find(|(known, _)| *known == total.expr) {
+        if let Some((_, values)) = self.narrowed.iter().rev().find(|(known, _)| *known == total.expr) {
             total.facts.keys = Some(Keys::Listed(Arc::clone(values)));
         }
         Ok(total)
@@ -103,7 +107,7 @@ impl Scope<'_> {
             | Expr::SetComparison(_)
             | Expr::ScalarSubquery(_)
             | Expr::OuterReferenceColumn(..) => Err(Refusal::not_private(
-                format!("the subquery in `{expr}` cannot be turned into a join over private rows"),
+                format!("the subquery in `{}` cannot be turned into a join over private rows", shown(expr)),
                 "join instead: on the unit for private tables, on an equality for public ones",
             )),
             Expr::SimilarTo(_) => Err(unknown("SIMILAR TO", "use LIKE with a literal pattern")),
@@ -192,26 +196,29 @@ impl Scope<'_> {
         let kind = |expr: &Expr| expr.get_type(self.schema);
         let (left_type, right_type) = (kind(&left.expr)?, kind(&right.expr)?);
         let written = Expr::BinaryExpr(binary.clone());
+        if let (Expr::Literal(..), Expr::Literal(..)) = (&left.expr, &right.expr) {
+            // Done now, where a failure depends on the text alone.
+            let value = folded(&rebuilt(left.expr, right.expr)).ok_or_else(|| {
+                Refusal::not_private(format!("`{}` has no value", shown(&written)), "write the value itself")
+            })?;
+            return self.total(&Expr::Literal(value, None));
+        }
         if !left_type.is_numeric() || !right_type.is_numeric() {
             return Err(Refusal::not_private(
-                format!("`{written}`: arithmetic on {left_type} and {right_type} may fail on a row"),
+                format!("`{}`: arithmetic on {left_type} and {right_type} may fail on a row", shown(&written)),
                 "compare dates and times with literals, or use extract(... FROM ...)",
             ));
         }
         let division = matches!(binary.op, Operator::Divide | Operator::Modulo);
         let floats = left_type.is_floating() && right_type.is_floating();
-        if division && !floats && !divisor_is_safe(&right.expr) {
-            return Err(Refusal::not_private(
-                format!("`{written}`: a division by 0 would fail on a row"),
-                format!("divide floats: `CAST({} AS DOUBLE) / CAST({} AS DOUBLE)`", binary.left, binary.right),
-            ));
-        }
-        if !floats && !decimals_fit(binary.op, &left_type, &right_type) {
-            return Err(Refusal::not_private(
-                format!("`{written}`: the decimal may overflow on a row"),
-                "cast one side to DOUBLE",
-            ));
-        }
+        let planned = Expr::get_type(&rebuilt(left.expr.clone(), right.expr.clone()), self.schema)?;
+        // What may overflow on a row, or divide by 0, is computed in floats, and becomes NULL where it has no value.
+        let overflows = !floats
+            && if division {
+                !divisor_is_safe(&right.expr) || !(left_type.is_integer() && right_type.is_integer())
+            } else {
+                !decimals_fit(binary.op, &left_type, &right_type)
+            };
         let interval = match (left.facts.interval, right.facts.interval) {
             (Some(x), Some(y)) => Some(match binary.op {
                 Operator::Plus => x.plus(y),
@@ -223,7 +230,13 @@ impl Scope<'_> {
             _ => Some(Interval::UNBOUNDED),
         };
         let facts = Facts::computed_from([&left.facts, &right.facts]).with_interval(interval);
-        Ok(Total { expr: rebuilt(left.expr, right.expr), facts })
+        let expr = if overflows {
+            let float = |expr: Expr| Expr::Cast(Cast::new(Box::new(expr), DataType::Float64));
+            Expr::TryCast(TryCast::new(Box::new(rebuilt(float(left.expr), float(right.expr))), planned))
+        } else {
+            rebuilt(left.expr, right.expr)
+        };
+        Ok(Total { expr, facts })
     }
 
     fn negative(&self, inner: &Expr) -> Result<Total, Refusal> {
@@ -245,7 +258,8 @@ impl Scope<'_> {
         let value = self.total(&like.expr)?;
         // A pattern may become a regular expression, which past some size cannot be built: a failure that would show
         // only where a row is left to match.
-        let short = matches!(like.pattern.as_ref(), Expr::Literal(value, _)
+        let pattern = self.total(&like.pattern)?.expr;
+        let short = matches!(&pattern, Expr::Literal(value, _)
             if value.try_as_str().flatten().is_some_and(|pattern| pattern.len() <= MAX_PATTERN_BYTES));
         if !short {
             return Err(unknown(
@@ -253,7 +267,7 @@ impl Scope<'_> {
                 "write the pattern itself, and keep it short",
             ));
         }
-        let expr = Expr::Like(Like { expr: Box::new(value.expr), ..like.clone() });
+        let expr = Expr::Like(Like { expr: Box::new(value.expr), pattern: Box::new(pattern), ..like.clone() });
         self.truth_of(expr, &[value.facts])
     }
 
@@ -319,7 +333,10 @@ impl Scope<'_> {
         if let Expr::Literal(value, _) = &total.expr {
             // Done now, where a failure depends on the text alone.
             let value = value.cast_to(to).map_err(|_| {
-                Refusal::not_private(format!("`{inner}` is no {to}"), "write the literal in the form of that type")
+                Refusal::not_private(
+                    format!("`{}` is no {to}", shown(inner)),
+                    "write the literal in the form of that type",
+                )
             })?;
             return self.total(&Expr::Literal(value, None));
         }
@@ -383,11 +400,11 @@ pub fn allow(facts: &Facts, purpose: Use, expr: &Expr) -> Result<(), Refusal> {
     match facts.sources.iter().find(|(_, uses)| !uses.allows(purpose)) {
         None => Ok(()),
         Some((column, uses)) if uses.is_none() => Err(Refusal::not_allowed(
-            format!("`{expr}` reads {column}, which its owner does not let anyone read"),
+            format!("`{}` reads {column}, which its owner does not let anyone read", shown(expr)),
             "leave the column out",
         )),
         Some((column, uses)) => Err(Refusal::not_allowed(
-            format!("`{expr}` uses {column} for {}, which its owner does not allow", spoken(purpose)),
+            format!("`{}` uses {column} for {}, which its owner does not allow", shown(expr), spoken(purpose)),
             format!("it may be used for: {}", uses.iter().map(spoken).collect::<Vec<_>>().join(", ")),
         )),
     }
@@ -435,6 +452,19 @@ fn literal_branches(values: &[Facts], without_else: bool) -> Option<std::sync::A
     Some(keys.into())
 }
 
+/// The value of an expression of literals; `None` where it has none.
+pub(super) fn folded(expr: &Expr) -> Option<ScalarValue> {
+    let schema = DFSchema::empty();
+    let physical =
+        create_physical_expr(expr, &schema, &ExecutionProps::new(), &PhysicalPlanningContext::default()).ok()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::clone(schema.inner()), Vec::new(), &options).ok()?;
+    match physical.evaluate(&row).ok()? {
+        ColumnarValue::Scalar(value) => Some(value),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).ok(),
+    }
+}
+
 /// A literal that neither is 0 nor makes the least integer overflow. Casts of literals are folded before this is asked,
 /// so that the value that is judged is the value that runs.
 fn divisor_is_safe(divisor: &Expr) -> bool {
@@ -457,7 +487,8 @@ fn decimals_fit(op: Operator, left: &DataType, right: &DataType) -> bool {
     };
     match op {
         Operator::Plus | Operator::Minus => (p1 - s1).max(p2 - s2) + s1.max(s2) < 38,
-        Operator::Multiply => p1 + p2 < 38,
+        // A product has at most as many digits as both together, and 38 nines fit.
+        Operator::Multiply => p1 + p2 <= 38,
         _ => false,
     }
 }

@@ -6,7 +6,7 @@
 //! FROM trips JOIN (SELECT zone, avg(fare) ...) z      Known 1: a leaf of release 2's input, which becomes its rows
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -111,8 +111,8 @@ fn known_index(value: &Placeholder) -> Option<usize> {
     value.id.strip_prefix(SCALAR_PREFIX)?.parse().ok()
 }
 
-/// `plan` with the values of known relations written into it; `value` gives them by index, and NULL stands for those
-/// that are not known yet.
+/// `plan` with the values of known relations written into it; `value` gives them by index, and 1 (or NULL) stands for
+/// those that are not known yet.
 ///
 /// # Errors
 /// When the plan cannot be rebuilt.
@@ -130,13 +130,32 @@ pub fn with_values(
                     };
                     let value = match value(index) {
                         Some(value) => value.cast_to(field.data_type())?,
-                        None => ScalarValue::try_from(field.data_type())?,
+                        // Nothing that the optimizer could take for no row at all.
+                        None => ScalarValue::new_one(field.data_type())
+                            .or_else(|_| ScalarValue::try_from(field.data_type()))?,
                     };
                     Ok(Transformed::yes(Expr::Literal(value, None)))
                 })
             })
         })
         .map(|transformed| transformed.data)
+}
+
+/// `plan` with the placeholders of known relations numbered by `places`.
+pub(super) fn renumbered_scalars(plan: &LogicalPlan, places: &BTreeMap<usize, usize>) -> Result<LogicalPlan, Refusal> {
+    let renumbered = plan.clone().transform_up(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|part| {
+                let Expr::Placeholder(placeholder) = &part else { return Ok(Transformed::no(part)) };
+                let Some(place) = known_index(placeholder).and_then(|index| places.get(&index)) else {
+                    return Ok(Transformed::no(part));
+                };
+                let id = format!("{SCALAR_PREFIX}{place}");
+                Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id, placeholder.field.clone()))))
+            })
+        })
+    })?;
+    Ok(renumbered.data)
 }
 
 /// The known relations that `plan` reads.

@@ -16,6 +16,7 @@ mod expression;
 mod functions;
 mod interval;
 mod join;
+mod join_known;
 mod known;
 mod operators;
 mod per_unit;

@@ -18,7 +18,7 @@ use crate::policy::{DatasetPolicy, Key, Use};
 
 use super::Analysis;
 use super::interval::Interval;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, shown};
 use super::relation::{Facts, Keys, PrivateRelation, Relation, ReleasedRelation};
 
 /// The hidden columns that carry the unit's id where the SQL does not, numbered so that two of them may meet in a join.
@@ -107,8 +107,10 @@ impl Analysis<'_> {
         let fields = scan.projected_schema.fields();
         let policy = match table.protection() {
             Protection::Public => {
-                let columns =
-                    fields.iter().map(|field| Facts { texts: 1, ..Facts::default() }.with_interval(number(field.data_type()))).collect();
+                let columns = fields
+                    .iter()
+                    .map(|field| Facts { texts: 1, ..Facts::default() }.with_interval(number(field.data_type())))
+                    .collect();
                 return Ok((plan, Relation::Public(columns)));
             }
             Protection::Private(policy) => policy,
@@ -218,14 +220,18 @@ impl Analysis<'_> {
         };
         let mut private = private;
         let predicate = self.with_scalars(&filter.predicate)?;
-        if !private.preserved.is_empty() && !super::join::rejects_nulls(&predicate, input.schema(), &private) {
+        if !private.preserved.is_empty() && !super::join_known::rejects_nulls(&predicate, input.schema(), &private) {
             return Err(Refusal::not_private(
-                format!("`{predicate}` may keep public rows that no private row meets, and which they are is private"),
+                format!(
+                    "`{}` may keep public rows that no private row meets, and which they are is private",
+                    shown(&predicate)
+                ),
                 "put the condition on the private table into a derived table below the outer join",
             ));
         }
         let predicate = private.scope(input.schema()).used(&predicate, Use::Filter)?.expr;
         super::domain::narrow(&predicate, input.schema(), &mut private)?;
+        self.narrow_tables(&predicate, input.schema(), &mut private)?;
         let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
         Ok((plan, Relation::Private(private)))
     }

@@ -23,7 +23,7 @@ use super::Analysis;
 use super::expression::{Scope, allow};
 use super::interval::Interval;
 use super::operators::{Walked, unaliased};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, shown};
 use super::relation::{Facts, PrivateRelation, Relation};
 
 /// A float's range is cut into about this many steps before it is summed for a unit: 2^30, so that 2^32 rows fit 64 bits.
@@ -37,6 +37,11 @@ impl Analysis<'_> {
         input: LogicalPlan,
         private: PrivateRelation,
     ) -> Result<Walked, Refusal> {
+        let mut with_scalars = aggregate.clone();
+        for expr in with_scalars.group_expr.iter_mut().chain(&mut with_scalars.aggr_expr) {
+            *expr = self.with_scalars(expr)?;
+        }
+        let aggregate = &with_scalars;
         let is_unit = |expr: &Expr| {
             unaliased(expr)
                 .try_as_col()
@@ -44,7 +49,17 @@ impl Analysis<'_> {
                 .is_some_and(|at| private.columns[at].is_unit)
         };
         if aggregate.group_expr.iter().any(is_unit) {
-            return self.aggregate_per_unit(aggregate, input, private);
+            return self.aggregate_per_unit(aggregate, input, private, false);
+        }
+        // A key of which each value names one unit, says the owner: with the unit beside it that holds in any case.
+        let is_key = |expr: &Expr| {
+            unaliased(expr)
+                .try_as_col()
+                .and_then(|column| input.schema().index_of_column(column).ok())
+                .is_some_and(|at| private.columns[at].unit_key.is_some())
+        };
+        if aggregate.group_expr.iter().any(is_key) {
+            return self.aggregate_per_unit(aggregate, input, private, true);
         }
         self.release(aggregate, input, &private)
     }
@@ -54,8 +69,10 @@ impl Analysis<'_> {
         aggregate: &Aggregate,
         input: LogicalPlan,
         private: PrivateRelation,
+        by_key: bool,
     ) -> Result<Walked, Refusal> {
         refuse_preserved(&private)?;
+        let hidden = by_key.then(|| self.hidden_unit(input.schema(), private.unit));
         let mut draft = PerUnit { scope: private.scope(input.schema()), aggregates: Vec::new() };
         let mut keys = Vec::with_capacity(aggregate.group_expr.len());
         let mut columns = Vec::with_capacity(aggregate.schema.fields().len());
@@ -65,13 +82,13 @@ impl Analysis<'_> {
             expr.alias_qualified(relation.cloned(), field.name())
         };
         for (at, key) in aggregate.group_expr.iter().enumerate() {
-            let total = draft.scope.total(unaliased(key))?;
+            let total = draft.scope.used(unaliased(key), Use::Group)?;
             let name = format!("__tollgate_key_{at}");
             keys.push(total.expr.alias(&name));
             outputs.push(named(at, Expr::Column(Column::new_unqualified(name))));
             columns.push(total.facts);
         }
-        let only_unit = columns.iter().all(|facts| facts.is_unit);
+        let only_unit = columns.iter().all(|facts| facts.is_unit) && !by_key;
         let rows = if only_unit { Some(1) } else { private.rows };
         for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
             let at = keys.len() + at;
@@ -80,9 +97,14 @@ impl Analysis<'_> {
             outputs.push(named(at, value));
             columns.push(Facts { per_unit: only_unit, ..facts });
         }
+        if let Some(Expr::Alias(hidden)) = hidden {
+            outputs.push(Expr::Column(Column::new_unqualified(&hidden.name)));
+            keys.push(Expr::Alias(hidden));
+            columns.push(private.columns[private.unit].clone());
+        }
         let aggregates =
             draft.aggregates.into_iter().enumerate().map(|(at, expr)| expr.alias(value_name(at))).collect();
-        let unique: BTreeSet<usize> = (0..keys.len()).filter(|at| !columns[*at].is_unit).collect();
+        let unique: BTreeSet<usize> = (0..aggregate.group_expr.len()).filter(|at| !columns[*at].is_unit).collect();
         let unit = columns.iter().position(|facts| facts.is_unit).unwrap_or_default();
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), keys, aggregates)?);
         let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(plan))?);
@@ -100,6 +122,9 @@ impl Analysis<'_> {
         let width = schema.fields().len();
         if private.columns.iter().take(width).any(|facts| facts.is_unit) {
             refuse_preserved(&private)?;
+            for (at, facts) in private.columns.iter().enumerate().take(width) {
+                allow(facts, Use::Group, &Expr::Column(Column::from(input.schema().qualified_field(at))))?;
+            }
             let unique = (0..private.columns.len()).filter(|at| !private.columns[*at].is_unit).collect();
             let plan = LogicalPlan::Distinct(Distinct::All(Arc::new(input)));
             return Ok((plan, Relation::Private(PrivateRelation { unique: Some(unique), ..private })));
@@ -118,18 +143,25 @@ impl Analysis<'_> {
     ) -> Result<Walked, Refusal> {
         refuse_preserved(&private)?;
         let scope = private.scope(input.schema());
+        // A column that nobody may read breaks no tie: rows that differ in it alone are alike to whatever follows.
+        let readable = |at: &usize| {
+            let facts = &private.columns[*at];
+            !facts.is_unit && !facts.sources.values().any(|uses| uses.is_none())
+        };
         let ties: Vec<Expr> = (0..private.columns.len())
-            .filter(|at| !private.columns[*at].is_unit && can_sort(input.schema().field(*at).data_type()))
+            .filter(|at| readable(at) && can_sort(input.schema().field(*at).data_type()))
             .map(|at| Expr::Column(Column::from(input.schema().qualified_field(at))))
             .collect();
-        let complete =
-            ties.len() + private.columns.iter().filter(|facts| facts.is_unit).count() == private.columns.len();
+        let complete = ties.len() == (0..private.columns.len()).filter(readable).count();
         let mut exprs = Vec::with_capacity(window.window_expr.len());
         let mut columns = private.columns.clone();
         for expr in &window.window_expr {
             let name = expr.schema_name().to_string();
             let Expr::WindowFunction(call) = unaliased(expr) else {
-                return Err(Refusal::not_private(format!("`{expr}` is no window function that is answered"), WINDOWS));
+                return Err(Refusal::not_private(
+                    format!("`{}` is no window function that is answered", shown(expr)),
+                    WINDOWS,
+                ));
             };
             let (call, facts) = per_unit_window(&scope, call, &ties, complete)?;
             exprs.push(Expr::from(call).alias(name));
@@ -144,8 +176,11 @@ impl Analysis<'_> {
     }
 }
 
+/// The furthest that a window's frame reaches, in rows, and the offset of `lag` and `lead`.
+const MAX_FRAME: u64 = 100_000;
+
 const WINDOWS: &str = "over private rows a window is one unit's: use row_number, rank, dense_rank, lag, lead, first_value, \
-                       last_value, count, sum, avg, min or max, with PARTITION BY the unit";
+                       last_value, count, sum, min or max, with PARTITION BY the unit";
 
 /// Above an outer join that keeps public rows, which rows there are is decided by the release alone.
 fn refuse_preserved(private: &PrivateRelation) -> Result<(), Refusal> {
@@ -184,12 +219,15 @@ impl PerUnit<'_> {
     /// The value of one aggregate of the SQL, over the exact ones that are placed.
     fn value(&mut self, expr: &Expr, kind: &DataType, rows: Option<u64>) -> Result<(Expr, Facts), Refusal> {
         let Expr::AggregateFunction(call) = unaliased(expr) else {
-            return Err(Refusal::not_private(format!("`{expr}` is not an aggregate that is answered"), AGGREGATES));
+            return Err(Refusal::not_private(
+                format!("`{}` is not an aggregate that is answered", shown(expr)),
+                AGGREGATES,
+            ));
         };
         let params = &call.params;
         if !params.order_by.is_empty() || params.null_treatment.is_some() {
             return Err(Refusal::not_private(
-                format!("`{expr}`: an aggregate with ORDER BY or IGNORE NULLS is not answered"),
+                format!("`{}`: an aggregate with ORDER BY or IGNORE NULLS is not answered", shown(expr)),
                 AGGREGATES,
             ));
         }
@@ -206,8 +244,8 @@ impl PerUnit<'_> {
             expr
         };
         let (name, distinct) = (call.func.name(), params.distinct);
-        let Some(argument) = args.first() else {
-            return Err(Refusal::not_private(format!("`{expr}` is not answered for each unit"), AGGREGATES));
+        let [argument] = &args[..] else {
+            return Err(Refusal::not_private(format!("`{}` is not answered for each unit", shown(expr)), AGGREGATES));
         };
         let argument_type = argument.expr.get_type(self.scope.schema)?;
         let whole = |argument: &Expr| {
@@ -269,7 +307,7 @@ impl PerUnit<'_> {
                 };
                 Ok((average, facts))
             }
-            _ => Err(Refusal::not_private(format!("`{expr}` is not answered for each unit"), AGGREGATES)),
+            _ => Err(Refusal::not_private(format!("`{}` is not answered for each unit", shown(expr)), AGGREGATES)),
         }
     }
 
@@ -278,7 +316,7 @@ impl PerUnit<'_> {
     fn steps(&self, expr: &Expr, argument: &super::expression::Total) -> Result<(Expr, f64), Refusal> {
         let Some((lo, hi)) = argument.facts.interval.and_then(Interval::finite) else {
             return Err(Refusal::not_private(
-                format!("`{expr}` adds up a float that has no bounds, so that it has no exact sum"),
+                format!("`{}` adds up a float that has no bounds, so that it has no exact sum", shown(expr)),
                 "clamp it: least(greatest(x, LO), HI) with numbers for LO and HI; or cast it to a decimal",
             ));
         };
@@ -316,12 +354,21 @@ fn can_sort(kind: &DataType) -> bool {
     !kind.is_nested()
 }
 
+fn is_unbounded(bound: &WindowFrameBound) -> bool {
+    match bound {
+        WindowFrameBound::CurrentRow => false,
+        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => value.is_null(),
+    }
+}
+
 /// `lag(x)`, `lag(x, 1)`, `lag(x, 1, 0)`: the engine evaluates the others once, and a default of another type may fail.
 fn has_literal_offset(scope: &Scope<'_>, args: &[Expr]) -> bool {
+    let near = |offset: &ScalarValue| matches!(offset.cast_to(&DataType::UInt64), Ok(ScalarValue::UInt64(Some(rows))) if rows <= MAX_FRAME);
     match args {
-        [_] | [_, Expr::Literal(..)] => true,
-        [value, Expr::Literal(..), Expr::Literal(default, _)] => {
-            value.get_type(scope.schema).is_ok_and(|kind| kind == default.data_type())
+        [_] => true,
+        [_, Expr::Literal(offset, _)] => near(offset),
+        [value, Expr::Literal(offset, _), Expr::Literal(default, _)] => {
+            near(offset) && value.get_type(scope.schema).is_ok_and(|kind| kind == default.data_type())
         }
         _ => false,
     }
@@ -377,19 +424,42 @@ fn per_unit_window(
             "use ROWS, or RANGE between UNBOUNDED PRECEDING and CURRENT ROW",
         ));
     }
-    let by_rows = frame.units != WindowFrameUnits::Range;
+    let too_far = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::CurrentRow => false,
+        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => {
+            !value.is_null()
+                && !matches!(value.cast_to(&DataType::UInt64), Ok(ScalarValue::UInt64(Some(rows))) if rows <= MAX_FRAME)
+        }
+    };
+    if too_far(&frame.start_bound) || too_far(&frame.end_bound) {
+        return Err(Refusal::not_private(
+            format!("the frame of `{name}` reaches further than {MAX_FRAME} rows"),
+            "use UNBOUNDED PRECEDING or FOLLOWING",
+        ));
+    }
+    let by_rows = frame.units == WindowFrameUnits::Rows;
     let facts = Facts { per_unit: false, ..Facts::computed_from(&parts) };
     let argument = params.args.first().map(|arg| scope.total(arg)).transpose()?;
     let interval = argument.as_ref().and_then(|argument| argument.facts.interval);
     let (ordered, interval) = match (&call.fun, name.as_str()) {
         // These number rows or look at neighbours: ties are broken, up to rows that are alike in all.
         (WindowFunctionDefinition::WindowUDF(_), "row_number") => (true, Some(Interval::new(1.0, f64::INFINITY))),
-        (WindowFunctionDefinition::WindowUDF(_), "lag" | "lead")
-            if has_literal_offset(scope, &params.args) =>
-        {
+        (WindowFunctionDefinition::WindowUDF(_), "lag" | "lead") if has_literal_offset(scope, &params.args) => {
             (true, interval)
         }
-        (WindowFunctionDefinition::WindowUDF(_), "first_value" | "last_value") => (true, interval),
+        // Ties are broken, so that a frame by rows alone, or one that reaches the end, is what it was.
+        (WindowFunctionDefinition::WindowUDF(_), "first_value") if by_rows || is_unbounded(&frame.start_bound) => {
+            (true, interval)
+        }
+        (WindowFunctionDefinition::WindowUDF(_), "last_value") if by_rows || is_unbounded(&frame.end_bound) => {
+            (true, interval)
+        }
+        (WindowFunctionDefinition::WindowUDF(_), "first_value" | "last_value") => {
+            return Err(Refusal::not_private(
+                format!("which row is the one of `{name}` depends on how ties of its order stand in the data"),
+                "write the frame by rows: ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW (or UNBOUNDED FOLLOWING)",
+            ));
+        }
         // These give ties one value.
         (WindowFunctionDefinition::WindowUDF(_), "rank" | "dense_rank") => {
             (false, Some(Interval::new(1.0, f64::INFINITY)))
@@ -413,8 +483,8 @@ fn per_unit_window(
         }
         (WindowFunctionDefinition::AggregateUDF(_), "sum" | "avg") => {
             return Err(Refusal::not_private(
-                format!("`{name}` of a float in a window has no exact sum"),
-                "cast the argument to BIGINT or a decimal, and use sum and count: an average is their ratio",
+                format!("`{name}` of these numbers in a window has no exact sum"),
+                "use sum of a BIGINT or a decimal; an average is the ratio of such a sum and of count",
             ));
         }
         _ => {

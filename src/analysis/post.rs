@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Subquery, Union};
+use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection, Subquery, Union};
 
 use crate::release::{half_width_column, is_half_width_column};
 
@@ -52,7 +52,7 @@ impl Analysis<'_> {
                         released.origins.push(None);
                     }
                 }
-                (LogicalPlan::Union(_) | LogicalPlan::Distinct(_), _) => {
+                (LogicalPlan::Union(_) | LogicalPlan::Distinct(Distinct::All(_)), _) => {
                     inputs = inputs.into_iter().map(without_hidden).collect::<Result<_, _>>()?;
                 }
                 // Two sides may hold half-widths of one name.
@@ -61,6 +61,10 @@ impl Analysis<'_> {
                 }
                 _ => {}
             }
+        }
+        if let (LogicalPlan::Distinct(Distinct::On(on)), [input]) = (plan, &inputs[..]) {
+            let on = DistinctOn { input: Arc::new(input.clone()), ..on.clone() };
+            return Ok((LogicalPlan::Distinct(Distinct::On(on)), relation));
         }
         if let LogicalPlan::Union(union) = plan {
             let inputs = inputs.into_iter().map(Arc::new).collect();
@@ -83,7 +87,7 @@ impl Analysis<'_> {
                         "the query would return one row of each privacy unit of {}, which is never released",
                         super::relation::names(&private.datasets)
                     ),
-                    "aggregate it once more: SELECT avg(n) FROM (SELECT unit, count(*) AS n ... GROUP BY unit) t",
+                    "aggregate it once more: SELECT avg(least(n, 100)) FROM (SELECT unit, count(*) AS n ... GROUP BY unit) t",
                 ));
             }
             Relation::Private(private) => {

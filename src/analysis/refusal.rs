@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::Expr;
+use datafusion::sql::unparser::Unparser;
+
 /// What kind of refusal it is; the gateway maps it to a code that callers see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
@@ -44,6 +48,36 @@ impl Refusal {
     pub(crate) fn request(detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { kind: RefusalKind::Request, detail: detail.into(), hint: Some(hint.into()) }
     }
+}
+
+/// An expression as SQL, for a message: without the casts that the engine adds, and without the names that it makes up.
+pub(super) fn shown(expr: &Expr) -> String {
+    let expr = match expr {
+        Expr::Alias(alias) => return shown(&alias.expr),
+        Expr::Cast(cast) if !matches!(cast.expr.as_ref(), Expr::Literal(..)) => return shown(&cast.expr),
+        other => other.clone(),
+    };
+    let uncast = expr
+        .transform_up(|part| {
+            Ok(match part {
+                Expr::Cast(cast) if matches!(cast.expr.as_ref(), Expr::Column(_)) => Transformed::yes(*cast.expr),
+                other => Transformed::no(other),
+            })
+        })
+        .map(|transformed| transformed.data);
+    let Ok(expr) = uncast else { return "this expression".to_owned() };
+    let text = Unparser::default().expr_to_sql(&expr).map_or_else(|_| expr.to_string(), |sql| sql.to_string());
+    // DataFusion names what it makes of a subquery by numbers.
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("__") {
+        clean.push_str(rest[..at].trim_end_matches('"'));
+        let name: String = rest[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        clean.push_str("subquery");
+        rest = rest[at + name.len()..].trim_start_matches('"');
+    }
+    clean.push_str(rest);
+    clean
 }
 
 impl fmt::Display for Refusal {

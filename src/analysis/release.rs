@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{Case, InList};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
@@ -43,6 +43,9 @@ impl Analysis<'_> {
             None => aggregate.group_expr.clone(),
             Some(_) => grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect(),
         };
+        let mut private = private.clone();
+        self.bound_public(&aggregate.aggr_expr, input.schema(), &mut private)?;
+        let private = &private;
         let mut draft = Draft::new(private.scope(input.schema()));
         let keys = key_exprs.iter().map(|key| draft.key(key)).collect::<Result<Vec<_>, _>>()?;
         check_preserved(private, &keys)?;
@@ -212,7 +215,8 @@ impl Analysis<'_> {
             self.request.max_rows_per_unit_per_group,
             "max_rows_per_unit_per_group",
         )?;
-        let mut of_rows = if self.request.max_rows_per_unit_per_group.is_some() { "as asked" } else { "the policy's bound" };
+        let mut of_rows =
+            if self.request.max_rows_per_unit_per_group.is_some() { "as asked" } else { "the policy's bound" };
         let mut total_rows = privacy().filter_map(|privacy| privacy.max_rows_per_unit).min();
         if let Some(proven) = private.rows {
             let proven = proven.max(1);
@@ -302,26 +306,56 @@ fn input_plan(
     exprs.extend(filters.into_iter().enumerate().map(|(at, expr)| expr.alias(format!("filter{at}"))));
     let mut plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
     if let Groups::Public { keys: domains, .. } = &spec.groups {
+        let numbers = sets.and_then(|_| domains.get(keys.len()));
         for (at, domain) in domains.iter().enumerate().take(keys.len()) {
-            // NULL stands for every value where the set has not the key.
-            plan = LogicalPlan::Filter(Filter::try_new(is_listed(at, domain), Arc::new(plan))?);
+            // NULL stands for every value where a set has not the key; where it has, NULL is a value like another.
+            let without = numbers_without(sets, at);
+            let listed: Vec<&ScalarValue> = domain
+                .iter()
+                .enumerate()
+                .filter(|(cell, _)| {
+                    let number = numbers.map(|numbers| lit(numbers[*cell].clone()));
+                    number.is_none_or(|number| !without.iter().any(|set| same_number(set, &number)))
+                })
+                .map(|(_, value)| value)
+                .collect();
+            let mut condition = is_listed(at, &listed);
+            if !without.is_empty() {
+                let number = Expr::Column(Column::new_unqualified(format!("key{}", keys.len())));
+                let number = datafusion::logical_expr::cast(number, DataType::UInt64);
+                condition =
+                    condition.or(Expr::InList(InList { expr: Box::new(number), list: without, negated: false }));
+            }
+            plan = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?);
         }
     }
     Ok(plan)
 }
 
+/// Whether two literals are one whole number, whatever their types.
+fn same_number(a: &Expr, b: &Expr) -> bool {
+    let number = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => value.cast_to(&DataType::UInt64).ok(),
+        _ => None,
+    };
+    number(a).is_some_and(|a| Some(a) == number(b))
+}
+
 /// Rows with unlisted keys drop before contributions are bounded (DESIGN 4.2).
-fn is_listed(at: usize, domain: &[ScalarValue]) -> Expr {
+fn is_listed(at: usize, domain: &[&ScalarValue]) -> Expr {
     let key = Expr::Column(Column::new_unqualified(format!("key{at}")));
     let mut seen = HashSet::new();
-    let values: Vec<Expr> =
-        domain.iter().filter(|value| !value.is_null() && seen.insert(*value)).map(|value| lit(value.clone())).collect();
+    let values: Vec<Expr> = domain
+        .iter()
+        .filter(|value| !value.is_null() && seen.insert(*value))
+        .map(|value| lit((*value).clone()))
+        .collect();
     let listed = if values.is_empty() {
         lit(false)
     } else {
         Expr::InList(InList { expr: Box::new(key.clone()), list: values, negated: false })
     };
-    if domain.iter().any(ScalarValue::is_null) { listed.or(key.is_null()) } else { listed }
+    if domain.iter().any(|value| value.is_null()) { listed.or(key.is_null()) } else { listed }
 }
 
 /// One grouping of `GROUPING SETS`.
@@ -332,6 +366,9 @@ struct GroupingSet {
     /// The keys that it has.
     keys: Vec<usize>,
 }
+
+/// The most grouping sets: each row is there once for each.
+const MAX_SETS: usize = 64;
 
 /// The column that numbers the sets.
 const SET_COLUMN: &str = "__tollgate_set";
@@ -359,6 +396,12 @@ fn grouping_sets(aggregate: &Aggregate) -> Result<Option<Vec<GroupingSet>>, Refu
             })
             .collect(),
     };
+    if listed.len() > MAX_SETS {
+        return Err(Refusal::too_large(
+            format!("GROUPING SETS of {} groupings; at most {MAX_SETS} are answered", listed.len()),
+            "group by fewer columns, or write out the groupings that you need",
+        ));
+    }
     let mut sets: Vec<GroupingSet> = Vec::with_capacity(listed.len());
     for exprs in &listed {
         let has: Vec<usize> = (0..keys.len()).filter(|at| exprs.contains(&keys[*at])).collect();

@@ -125,7 +125,11 @@ async fn what_is_not_private_is_refused_by_name() {
             "public rows filtered by private ones",
         ),
         (format!("SELECT (SELECT dest FROM {f} LIMIT 1)"), NotPrivate, "ORDER BY or LIMIT"),
-        (format!("SELECT count(*) FROM {f} WHERE dest = (SELECT max(dest) FROM delta.flights)"), NotPrivate, "numbers only"),
+        (
+            format!("SELECT count(*) FROM {f} WHERE dest = (SELECT max(dest) FROM delta.flights)"),
+            NotPrivate,
+            "numbers only",
+        ),
         (
             format!("SELECT count(*) FROM {f} WHERE hour > (SELECT avg(dep_delay) FROM {f} GROUP BY origin)"),
             NotPrivate,
@@ -137,9 +141,7 @@ async fn what_is_not_private_is_refused_by_name() {
         (format!("SELECT array_agg(dep_delay) FROM {f}"), NotPrivate, "the aggregate `array_agg`"),
         (format!("SELECT sum(DISTINCT distance) FROM {f}"), NotPrivate, "DISTINCT inside sum"),
         (format!("SELECT sum(day) FROM {f}"), NotPrivate, "has no bounds"),
-        (format!("SELECT sum(dep_delay / distance) FROM {f}"), NotPrivate, "a division by 0"),
-        (format!("SELECT count(*) FROM {f} WHERE distance % CAST(0.5 AS BIGINT) > 1"), NotPrivate, "a division by 0"),
-        (format!("SELECT count(*) FROM {f} WHERE distance / CAST(-1.5 AS BIGINT) > 1"), NotPrivate, "a division by 0"),
+        (format!("SELECT sum(dep_delay / distance) FROM {f}"), NotPrivate, "has no bounds"),
         (
             format!("SELECT count(*) FROM {f} WHERE date_part('foo', time_hour) > 1"),
             NotPrivate,

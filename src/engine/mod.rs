@@ -179,6 +179,23 @@ impl Engine {
         self.collect(plan).await
     }
 
+    /// Plans what is computed from the releases, with nothing drawn: whatever is wrong with it shows before anything is paid.
+    ///
+    /// # Errors
+    /// As [`Self::run_post`], but for what fails on values.
+    pub async fn plan_post(
+        &self,
+        plan: &LogicalPlan,
+        empty: Vec<RecordBatch>,
+        known: Vec<Vec<RecordBatch>>,
+    ) -> Result<(), EngineError> {
+        verify::post_plan(plan)?;
+        let plan = self.state.optimize(plan)?;
+        verify::post_plan(&plan)?;
+        self.physical(&plan, ReleasePlanner::new(empty, known)).await?;
+        Ok(())
+    }
+
     async fn physical(
         &self,
         plan: &LogicalPlan,

@@ -11,11 +11,10 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::accounting::{Accounting, Loss, pure_as_zcdp};
+use crate::accounting::{Accounting, Delta, Loss, pure_as_zcdp};
 use crate::analysis::{
     Analysed, AnalysedRelease, Options, Origin, Outcome, PublicRows, analyse, known_of, with_values,
 };
@@ -27,10 +26,10 @@ use crate::sql;
 
 use super::authorise::authorise;
 use super::charge::{Charged, accounts, charge, lines, summed};
-use super::price::{Priced, PricedRelease, cheapest, price};
+use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
-    Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget, explain,
-    run_blocking, translate,
+    Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget,
+    explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -78,10 +77,13 @@ impl Gateway {
             let privacy = facts.privacy(false, would_pay);
             return self.finish(&facts, query_id, privacy, None, consumer, now).await;
         }
-        self.check_fan_outs(&analysed).await?;
         let drawn = self.released(question, query_id, &priced, &analysed, consumer, now).await?;
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
-        let rows = self.in_time(self.engine.run_post(analysed.post(), drawn.batches, drawn.known)).await?;
+        let run = self.engine.run_post(analysed.post(), drawn.batches, drawn.known);
+        let rows = match tokio::time::timeout(self.limits.timeout, run).await {
+            Ok(rows) => rows.map_err(|error| translate::post(&error, CHARGED))?,
+            Err(_) => return Err(timed_out()),
+        };
         let earlier = drawn.charged.iter().all(|charged| charged.earlier);
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
         self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await
@@ -178,12 +180,8 @@ impl Gateway {
         now: DateTime<Utc>,
     ) -> Result<Drawn, GatewayError> {
         let store = self.store.as_ref();
-        // In the order of their keys, so that two queries never wait for each other.
-        let keys: BTreeSet<ReleaseKey> = priced.releases.iter().map(|release| release.key).collect();
-        let mut turns = Vec::with_capacity(keys.len());
-        for key in keys {
-            turns.push(self.in_flight.turn(key).await);
-        }
+        let (priced, turns) = self.turns(priced, analysed, consumer).await?;
+        let priced = &priced;
         let pay = || charge(store, question, query_id, priced, analysed, consumer, now);
         let mut all_paid = true;
         for release in &priced.releases {
@@ -200,19 +198,32 @@ impl Gateway {
             charged = Some(paid);
         }
         let _room = self.room().await?;
-        // Planned and proven before it is paid for: what fails here cannot depend on the data.
-        let nothing_known = vec![Vec::new(); analysed.known().len()];
+        let known = vec![Vec::new(); analysed.known().len()];
+        let mut drawn = Drawn { batches: Vec::new(), noise: Vec::new(), known, charged: Vec::new() };
+        let (mut computed, mut fan_outs) = (0, FanOuts::default());
+        // What is public is computed, and what can be planned and proven is, before anything is paid for: what fails here
+        // cannot depend on the data.
+        self.compute_known(analysed, 0, &mut computed, &mut drawn).await?;
+        self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
         for (release, noise) in analysed.releases().iter().zip(&priced.releases) {
-            self.plan_release(release, noise, &nothing_known).await?;
+            self.plan_release(release, noise, &drawn.known).await.map_err(translate::engine)?;
+        }
+        let empty: Vec<RecordBatch> = analysed
+            .releases()
+            .iter()
+            .map(|release| RecordBatch::new_empty(crate::release::output_schema(&release.spec)))
+            .collect();
+        for plan in analysed.known().iter().map(|known| &known.plan).chain([analysed.post()]) {
+            let planned = self.engine.plan_post(plan, empty.clone(), drawn.known.clone()).await;
+            planned.map_err(|error| translate::post(&error, "nothing was charged"))?;
         }
         let charged = match charged {
             Some(charged) => charged,
             None => pay().await?,
         };
-        let mut drawn = Drawn { batches: Vec::new(), noise: Vec::new(), known: nothing_known, charged: Vec::new() };
-        let mut computed = 0;
         for (at, (release, charge)) in analysed.releases().iter().zip(&charged).enumerate() {
             self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
+            self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
             // Paid for earlier at another precision, and not drawn then: it is drawn as it was paid for.
             let noise = priced.releases[at].at(release, charge.precision, charge.delta)?;
             let held = store.held_for(consumer, noise.key, charge.precision).await.map_err(translate::ledger)?;
@@ -261,7 +272,11 @@ impl Gateway {
     ) -> Result<(), GatewayError> {
         while let Some(known) = analysed.known().get(*computed).filter(|known| known.after <= releases) {
             let run = self.engine.run_post(&known.plan, drawn.batches.clone(), drawn.known.clone());
-            drawn.known[*computed] = self.in_time(run).await?;
+            let told = if known.after == 0 { "nothing was charged" } else { CHARGED };
+            drawn.known[*computed] = match tokio::time::timeout(self.limits.timeout, run).await {
+                Ok(rows) => rows.map_err(|error| translate::post(&error, told))?,
+                Err(_) => return Err(timed_out()),
+            };
             *computed += 1;
         }
         Ok(())
@@ -272,15 +287,13 @@ impl Gateway {
         release: &AnalysedRelease,
         noise: &PricedRelease,
         known: &[Vec<RecordBatch>],
-    ) -> Result<Arc<dyn ExecutionPlan>, GatewayError> {
+    ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
         let value = |index: usize| scalar_of(known.get(index)?);
-        let node = with_values(&release.input, value)
-            .and_then(|input| {
-                let (spec, plan) = (Arc::clone(&release.spec), Arc::clone(&noise.noise));
-                ReleaseNode::new(input, spec, plan, selection_key(noise.key))
-            })
-            .map_err(|error| translate::engine(error.into()))?;
-        self.engine.plan_release(node, known.to_vec()).await.map_err(translate::engine)
+        let node = with_values(&release.input, value).and_then(|input| {
+            let (spec, plan) = (Arc::clone(&release.spec), Arc::clone(&noise.noise));
+            ReleaseNode::new(input, spec, plan, selection_key(noise.key))
+        })?;
+        self.engine.plan_release(node, known.to_vec()).await
     }
 
     /// Draws a release that is paid for, and keeps it.
@@ -291,7 +304,7 @@ impl Gateway {
         charged: &Charged,
         known: &[Vec<RecordBatch>],
     ) -> Result<HeldRelease, GatewayError> {
-        let plan = self.plan_release(release, noise, known).await?;
+        let plan = self.plan_release(release, noise, known).await.map_err(translate::charged_engine)?;
         let batch = self.in_time(self.engine.run_release(plan)).await?;
         let facts = serde_json::json!({
             "units": noise.noise.units(),
@@ -305,44 +318,92 @@ impl Gateway {
             .map_err(translate::ledger)
     }
 
-    /// Refuses a join in which one private row would meet many public ones, before anything is charged: the work, and
-    /// whether it is done in time, would tell whether the private row is there (DESIGN 4.4).
-    async fn check_fan_outs(&self, analysed: &Analysed) -> Result<(), GatewayError> {
-        let mut product = 1i64;
-        for plan in analysed.fan_outs() {
-            let known = self.public_known(analysed, plan).await?;
-            let rows = self.in_time(self.engine.run_post(plan, Vec::new(), known)).await?;
+    /// Refuses a join in which one private row would meet many known ones: the work, and whether it is done in time, would
+    /// tell whether the private row is there (DESIGN 4.4). For public ones that is before anything is charged; for
+    /// released ones it is decided by released values.
+    async fn check_fan_outs(
+        &self,
+        analysed: &Analysed,
+        known: &[Vec<RecordBatch>],
+        computed: usize,
+        fan_outs: &mut FanOuts,
+    ) -> Result<(), GatewayError> {
+        fan_outs.checked.resize(analysed.fan_outs().len(), false);
+        for (at, plan) in analysed.fan_outs().iter().enumerate() {
+            if fan_outs.checked[at] || known_of(plan).iter().any(|index| *index >= computed) {
+                continue;
+            }
+            let rows = self.in_time(self.engine.run_post(plan, Vec::new(), known.to_vec())).await?;
             let most = rows
                 .first()
                 .filter(|batch| batch.num_rows() == 1)
                 .and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>())
                 .map_or(0, |most| if most.is_null(0) { 0 } else { most.value(0) });
-            product = product.saturating_mul(most.max(1));
+            fan_outs.checked[at] = true;
+            fan_outs.product = fan_outs.product.saturating_mul(most.max(1));
         }
-        if product <= MAX_FAN_OUT {
+        if fan_outs.product <= MAX_FAN_OUT {
             return Ok(());
         }
         Err(GatewayError::new(
             Code::QueryNotPrivate,
-            format!("one private row would be joined to {product} public rows, and at most {MAX_FAN_OUT} are answered"),
+            format!(
+                "one private row would be joined to {} public or released rows, and at most {MAX_FAN_OUT} are answered",
+                fan_outs.product
+            ),
         )
-        .with_hint("join on a column that identifies a row of the public table"))
+        .with_hint("join on a column that identifies a row of the other table"))
     }
 
-    /// The relations that `plan` reads and that are computed from public tables alone.
-    async fn public_known(
+    /// Waits for the turn to draw each release, and names each by the draws that it will read: where the consumer has paid for
+    /// a more exact draw of an inner release, that is the one.
+    async fn turns(
         &self,
+        priced: &Priced,
         analysed: &Analysed,
-        plan: &LogicalPlan,
-    ) -> Result<Vec<Vec<RecordBatch>>, GatewayError> {
-        let mut rows = vec![Vec::new(); analysed.known().len()];
-        for index in known_of(plan) {
-            if let Some(known) = analysed.known().get(index).filter(|known| known.after == 0) {
-                let run = self.engine.run_post(&known.plan, Vec::new(), rows.clone());
-                rows[index] = self.in_time(run).await?;
+        consumer: &str,
+    ) -> Result<(Priced, Vec<tokio::sync::OwnedMutexGuard<()>>), GatewayError> {
+        let mut named = self.named(priced, analysed, consumer).await?;
+        for _ in 0..MAX_TURNS {
+            // In the order of their keys, so that two queries never wait for each other.
+            let keys: BTreeSet<ReleaseKey> = named.releases.iter().map(|release| release.key).collect();
+            let mut turns = Vec::with_capacity(keys.len());
+            for key in &keys {
+                turns.push(self.in_flight.turn(*key).await);
             }
+            let again = self.named(&named, analysed, consumer).await?;
+            if again.releases.iter().all(|release| keys.contains(&release.key)) {
+                return Ok((again, turns));
+            }
+            named = again;
         }
-        Ok(rows)
+        Err(GatewayError::new(
+            Code::Overloaded,
+            "the same question is being answered again and again; nothing was charged",
+        )
+        .with_hint("try again in a moment"))
+    }
+
+    async fn named(&self, priced: &Priced, analysed: &Analysed, consumer: &str) -> Result<Priced, GatewayError> {
+        let mut named = priced.clone();
+        let mut draws: Vec<Draw> = Vec::with_capacity(named.releases.len());
+        for (release, priced) in analysed.releases().iter().zip(&mut named.releases) {
+            let inner: Vec<Draw> = release.reads.iter().filter_map(|read| draws.get(*read)).copied().collect();
+            priced.key = key(release, priced.accounting, &inner);
+            let mut draw = Draw::of(priced);
+            let held = self.store.held_for(consumer, draw.key, draw.precision).await.map_err(translate::ledger)?;
+            if let Some(held) = held {
+                let costs = self.store.costs_of(held.charge_id).await.map_err(translate::ledger)?;
+                draw.precision = held.precision;
+                draw.delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
+            } else if let Some(paid) =
+                self.store.has_paid(consumer, draw.key, draw.precision).await.map_err(translate::ledger)?
+            {
+                draw.precision = paid;
+            }
+            draws.push(draw);
+        }
+        Ok(named)
     }
 
     /// Waits a while for room to run.
@@ -360,11 +421,7 @@ impl Gateway {
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, GatewayError> {
         match tokio::time::timeout(self.limits.timeout, work).await {
             Ok(done) => done.map_err(translate::engine),
-            Err(_) => Err(GatewayError::new(
-                Code::TimedOut,
-                "the query took longer than the gateway allows, and was charged as if it had been answered",
-            )
-            .with_hint("ask for less: fewer groups, a tighter WHERE; the same question again is not charged again")),
+            Err(_) => Err(timed_out()),
         }
     }
 
@@ -445,6 +502,18 @@ struct Drawn {
     noise: Vec<PricedRelease>,
     known: Vec<Vec<RecordBatch>>,
     charged: Vec<Charged>,
+}
+
+/// Which joins to known relations have been looked at, and how many rows one private row meets over these.
+struct FanOuts {
+    checked: Vec<bool>,
+    product: i64,
+}
+
+impl Default for FanOuts {
+    fn default() -> Self {
+        Self { checked: Vec::new(), product: 1 }
+    }
 }
 
 /// What an answer says of itself; from policy, SQL and price alone.
@@ -531,6 +600,19 @@ impl Facts<'_> {
     }
 }
 
+/// What is said of the charge when something fails after it.
+const CHARGED: &str = "the releases below it were drawn and charged, and are free when they are asked for again";
+
+fn timed_out() -> GatewayError {
+    GatewayError::new(
+        Code::TimedOut,
+        "the query took longer than the gateway allows, and was charged as if it had been answered",
+    )
+    .with_hint("ask for less: fewer groups, a tighter WHERE; the same question again is not charged again")
+}
+
+/// How often the draws that a release reads may change while it waits for its turn.
+const MAX_TURNS: usize = 8;
 /// How often a query is analysed: once more for each level of public keys that it groups by.
 const MAX_ANALYSES: usize = 8;
 

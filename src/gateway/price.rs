@@ -13,7 +13,7 @@ use crate::release::{NoisePlan, Price, noise_for};
 use super::{Code, GatewayError, translate};
 
 /// A question with its price.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Priced {
     pub(super) epsilon: Epsilon,
     pub(super) query_delta: Delta,
@@ -56,7 +56,8 @@ impl PricedRelease {
 /// # Errors
 /// When no price that one query may cost is enough.
 pub(super) fn cheapest(analysed: &Analysed, error: f64, units: f64) -> Result<f64, GatewayError> {
-    let most = analysed.datasets().values().map(|policy| policy.budget.max_query).min().unwrap_or(Epsilon::ZERO).to_f64();
+    let most =
+        analysed.datasets().values().map(|policy| policy.budget.max_query).min().unwrap_or(Epsilon::ZERO).to_f64();
     let meets = |epsilon: f64| {
         price(analysed, Some(epsilon)).is_ok_and(|priced| {
             let mut releases = analysed.releases().iter().zip(&priced.releases);
@@ -111,7 +112,7 @@ pub(super) fn price(analysed: &Analysed, asked: Option<f64>) -> Result<Priced, G
     for release in analysed.releases() {
         let steps = u128::from(whole.steps()) * u128::from(release.spec.mechanisms()) / u128::from(mechanisms.max(1));
         let loss = Loss::from_steps(accounting, u64::try_from(steps).unwrap_or(u64::MAX));
-        let inner: Vec<&PricedRelease> = release.reads.iter().filter_map(|read| releases.get(*read)).collect();
+        let inner: Vec<Draw> = release.reads.iter().filter_map(|read| releases.get(*read)).map(Draw::of).collect();
         let priced = priced(release, loss, &inner)?;
         releases.push(priced);
     }
@@ -132,7 +133,7 @@ fn checked(epsilon: f64) -> Result<Epsilon, GatewayError> {
     }
 }
 
-fn priced(release: &AnalysedRelease, loss: Loss, inner: &[&PricedRelease]) -> Result<PricedRelease, GatewayError> {
+fn priced(release: &AnalysedRelease, loss: Loss, inner: &[Draw]) -> Result<PricedRelease, GatewayError> {
     let accounting = loss.accounting();
     let delta_selection = delta_selection(&release.datasets, loss);
     let noise =
@@ -162,8 +163,25 @@ fn delta_selection(datasets: &BTreeMap<DatasetName, Arc<DatasetPolicy>>, loss: L
         .unwrap_or(Delta::ZERO)
 }
 
+/// Which draw of a release it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draw {
+    pub(super) key: ReleaseKey,
+    /// How exact it is.
+    pub(super) precision: u64,
+    /// The δ of its selection.
+    pub(super) delta: Delta,
+}
+
+impl Draw {
+    /// The one that the price buys.
+    pub(super) fn of(priced: &PricedRelease) -> Self {
+        Self { key: priced.key, precision: priced.precision(), delta: priced.cost().delta }
+    }
+}
+
 /// The release's name: its canonical text, the kind of its noise, and which draws it reads. Its own price is not part of it.
-fn key(release: &AnalysedRelease, accounting: Accounting, inner: &[&PricedRelease]) -> ReleaseKey {
+pub(super) fn key(release: &AnalysedRelease, accounting: Accounting, inner: &[Draw]) -> ReleaseKey {
     let mut hasher = blake3::Hasher::new();
     hasher.update(accounting.to_string().as_bytes());
     hasher.update(&[0]);
@@ -171,7 +189,8 @@ fn key(release: &AnalysedRelease, accounting: Accounting, inner: &[&PricedReleas
     hasher.update(release.canonical.as_bytes());
     for inner in inner {
         hasher.update(&inner.key.0);
-        hasher.update(&inner.precision().to_le_bytes());
+        hasher.update(&inner.precision.to_le_bytes());
+        hasher.update(&inner.delta.steps().to_le_bytes());
     }
     ReleaseKey(*hasher.finalize().as_bytes())
 }

@@ -23,6 +23,7 @@ pub(super) fn parse(error: ParseError) -> GatewayError {
         | ParseError::CteCopies { .. }
         | ParseError::Concatenations { .. }
         | ParseError::Coalesces { .. } => (Code::TooLarge, "shorten the statement"),
+        ParseError::Sample => (Code::SqlInvalid, "leave TABLESAMPLE out"),
         ParseError::Placeholder => (Code::SqlInvalid, "replace each placeholder by a literal"),
         ParseError::NotOne { .. } => (Code::SqlInvalid, "send one SELECT"),
         ParseError::NotSelect(_) => (Code::NotAllowed, "send a SELECT; GET /v1/datasets shows what there is"),
@@ -98,6 +99,26 @@ pub(super) fn engine(error: EngineError) -> GatewayError {
                 .with_hint("if it was charged, the same question again is free")
         }
     }
+}
+
+/// The same after a charge.
+pub(super) fn charged_engine(error: EngineError) -> GatewayError {
+    match &error {
+        EngineError::Unproven(_) => {
+            tracing::error!(%error, "a finished plan was not proven private after its charge");
+            GatewayError::new(Code::Internal, "the query could not be completed")
+                .with_hint("it was charged; tell the operator the time of this answer; the same question again is free")
+        }
+        EngineError::DataFusion(_) | EngineError::NotOneBatch(_) => engine(error),
+    }
+}
+
+/// What fails above the releases: it sees public and released values alone, so that its reason may be told.
+pub(super) fn post(error: &EngineError, charge: &str) -> GatewayError {
+    let EngineError::DataFusion(error) = error else { return internal("a plan above the releases is not proven") };
+    let reason = error.find_root().strip_backtrace().lines().next().unwrap_or_default().to_owned();
+    GatewayError::new(Code::SqlInvalid, format!("what is computed from the released values failed: {reason}; {charge}"))
+        .with_hint("mend that part: divide by nullif(x, 0), use TRY_CAST, or make a scalar subquery give one row")
 }
 
 fn error_kind(error: &datafusion::common::DataFusionError) -> &'static str {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Decimal128Array, Int64Array};
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, LargeBinaryArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -69,13 +69,13 @@ pub(super) fn partial_schema(spec: &ReleaseSpec) -> SchemaRef {
     let units = std::iter::once(Field::new("units", DataType::Int64, false));
     let measures = spec.measures.iter().enumerate().map(|(at, measure)| {
         let kind = match measure.kind {
-            MeasureKind::Distinct { .. } => DataType::Binary,
+            MeasureKind::Distinct { .. } => DataType::LargeBinary,
             _ => SUM_TYPE,
         };
         Field::new(format!("measure{at}"), kind, false)
     });
     let histograms =
-        (0..spec.histograms.len()).map(|at| Field::new(format!("histogram{at}"), DataType::Binary, false));
+        (0..spec.histograms.len()).map(|at| Field::new(format!("histogram{at}"), DataType::LargeBinary, false));
     Arc::new(Schema::new(keys.chain(units).chain(measures).chain(histograms).collect::<Vec<_>>()))
 }
 
@@ -90,7 +90,7 @@ fn partial_batch(schema: SchemaRef, sums: GroupSums) -> Result<RecordBatch> {
             Sums::Whole(sums) => Arc::new(Decimal128Array::from(sums).with_data_type(SUM_TYPE)),
             Sums::Values(groups) => {
                 let bytes = |values: Vec<u128>| values.into_iter().flat_map(u128::to_le_bytes).collect::<Vec<_>>();
-                Arc::new(BinaryArray::from_iter_values(groups.into_iter().map(bytes)))
+                Arc::new(LargeBinaryArray::from_iter_values(groups.into_iter().map(bytes)))
             }
         });
     }
@@ -104,7 +104,7 @@ fn partial_batch(schema: SchemaRef, sums: GroupSums) -> Result<RecordBatch> {
             };
             weights.into_iter().flat_map(pair).collect::<Vec<_>>()
         };
-        columns.push(Arc::new(BinaryArray::from_iter_values(histogram.into_iter().map(bytes))));
+        columns.push(Arc::new(LargeBinaryArray::from_iter_values(histogram.into_iter().map(bytes))));
     }
     Ok(RecordBatch::try_new(schema, columns)?)
 }

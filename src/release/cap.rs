@@ -205,13 +205,17 @@ struct Capped {
     bytes: usize,
     most: usize,
     codes: Vec<usize>,
+    /// Made before any row is seen, so that a type that has no hash fails whatever the rows.
+    converter: RowConverter,
 }
 
 impl Capped {
     fn new(keys: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, most: usize) -> Result<Self> {
         let fields = keys.iter().map(|key| key.return_field(schema)).collect::<Result<Vec<_>>>()?;
         let groups = new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?;
-        Ok(Self { groups, counts: Vec::new(), batches: Vec::new(), bytes: 0, most, codes: Vec::new() })
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let converter = RowConverter::new(fields)?;
+        Ok(Self { groups, counts: Vec::new(), batches: Vec::new(), bytes: 0, most, codes: Vec::new(), converter })
     }
 
     fn add(&mut self, batch: RecordBatch, keys: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
@@ -236,15 +240,14 @@ impl Capped {
     /// All rows, but of a key that has too many those of the lowest hash alone. Rows that are alike in every column are
     /// one another's equals: of those at the border as many are kept as there is room for.
     fn finish(self) -> Result<Vec<RecordBatch>> {
-        let Self { counts, batches, most, .. } = self;
+        let Self { counts, batches, most, converter, .. } = self;
         if counts.iter().all(|count| *count <= most) {
             return Ok(batches.into_iter().map(|(batch, _)| batch).collect());
         }
         let mut hashes: HashMap<u32, Vec<u128>> = HashMap::new();
         let mut of_batch = Vec::with_capacity(batches.len());
         for (batch, codes) in &batches {
-            let fields = batch.columns().iter().map(|column| SortField::new(column.data_type().clone())).collect();
-            let rows = RowConverter::new(fields)?.convert_columns(batch.columns())?;
+            let rows = converter.convert_columns(batch.columns())?;
             let mut row_hashes = HashMap::new();
             for (row, code) in codes.iter().enumerate() {
                 if counts[*code as usize] > most {

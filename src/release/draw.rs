@@ -34,6 +34,8 @@ use super::spec::{Groups, Measure, MeasureKind, Output, Quantile, ReleaseSpec, S
 pub struct Merge {
     spec: Arc<ReleaseSpec>,
     groups: Option<Box<dyn GroupValues>>,
+    /// How many groups are listed: those interned from the public cells, which come first.
+    listed: usize,
     sums: GroupSums,
     codes: Vec<usize>,
 }
@@ -59,7 +61,13 @@ impl Merge {
         let measures = spec.measures.iter().map(|measure| Sums::nothing(measure, cells)).collect();
         let histograms = vec![vec![Weights::new(); cells]; spec.histograms.len()];
         let sums = GroupSums { keys: Vec::new(), units: vec![0; cells], measures, histograms };
-        Ok(Self { spec, groups, sums, codes })
+        Ok(Self { spec, groups, listed: cells, sums, codes })
+    }
+
+    /// How many groups are listed as public cells.
+    #[must_use]
+    pub const fn listed(&self) -> usize {
+        self.listed
     }
 
     /// Adds a partition's sums.
@@ -97,7 +105,7 @@ impl Merge {
                     }
                 }
                 Sums::Values(groups) => {
-                    let Some(partial) = column.as_binary_opt::<i32>() else {
+                    let Some(partial) = column.as_binary_opt::<i64>() else {
                         return exec_err!("partial sums lack distinct values");
                     };
                     for (at, group) in self.codes.iter().enumerate() {
@@ -109,7 +117,7 @@ impl Merge {
         }
         let first = keys + 1 + self.spec.measures.len();
         for (at, (groups, histogram)) in self.sums.histograms.iter_mut().zip(&self.spec.histograms).enumerate() {
-            let Some(partial) = batch.column(first + at).as_binary_opt::<i32>() else {
+            let Some(partial) = batch.column(first + at).as_binary_opt::<i64>() else {
                 return exec_err!("partial sums lack a histogram");
             };
             for (at, group) in self.codes.iter().enumerate() {
@@ -139,10 +147,9 @@ impl Merge {
         let Some(groups) = &mut self.groups else { return Ok(self.sums) };
         let keys = groups.emit(EmitTo::All)?;
         let order = match &self.spec.groups {
-            // Rows with unlisted keys were dropped below; a group past the cells would be one, and is left out.
-            Groups::Public { cells, .. } => {
-                UInt32Array::from_iter_values(0..(*cells).min(self.sums.units.len()) as u32)
-            }
+            // Rows with unlisted keys were dropped below; a group past the listed ones would be one, and is left out. Two
+            // cells that are one group (as 0.0 and -0.0 are) are listed once.
+            Groups::Public { .. } => UInt32Array::from_iter_values(0..self.listed as u32),
             Groups::Private => {
                 let columns: Vec<SortColumn> =
                     keys.iter().map(|key| SortColumn { values: Arc::clone(key), options: None }).collect();

@@ -35,9 +35,9 @@ pub use draw_exec::DrawExec;
 pub use lattice::{Described, Lattice};
 pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
 pub use planner::ReleasePlanner;
-pub use quantile::{Candidates, Weights};
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
+pub use quantile::{Candidates, Weights};
 pub use spec::{
-    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Histogram, Measure, MeasureKind, Output, Quantile, ReleaseSpec, Statistic,
-    half_width_column, is_half_width_column,
+    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Histogram, Measure, MeasureKind, Output, Quantile,
+    ReleaseSpec, Statistic, half_width_column, is_half_width_column,
 };

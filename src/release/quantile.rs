@@ -130,7 +130,9 @@ impl Quantile {
     fn runs(&self, candidates: &Candidates, weights: &[(u32, u64)]) -> Vec<(u32, Run)> {
         let total: u128 = weights.iter().map(|(_, weight)| u128::from(*weight)).sum();
         let p = u128::from(self.millionths);
-        let deficit = |below: u128, above: u128| (u128::from(MILLION) - p).saturating_mul(below).abs_diff(p.saturating_mul(above));
+        let deficit = |below: u128, above: u128| {
+            (u128::from(MILLION) - p).saturating_mul(below).abs_diff(p.saturating_mul(above))
+        };
         let mut runs = Vec::with_capacity(2 * weights.len() + 1);
         let (mut next, mut below) = (0u32, 0u128);
         for (candidate, weight) in weights {

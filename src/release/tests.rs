@@ -342,17 +342,18 @@ fn a_median_lies_near_the_middle_and_costs_what_it_says() {
     let candidates = Candidates::new(0.0, 20.0, Some(0.01)).unwrap();
     assert_eq!((candidates.count, candidates.value(1_000)), (2_001, 10.0));
     spec.histograms = vec![Histogram { argument: 0, filter: None, candidates }];
-    spec.quantiles = vec![Quantile { histogram: 0, millionths: 500_000 }, Quantile { histogram: 0, millionths: 990_000 }];
+    spec.quantiles =
+        vec![Quantile { histogram: 0, millionths: 500_000 }, Quantile { histogram: 0, millionths: 990_000 }];
     let field = |name: &str| Arc::new(Field::new(name, DataType::Float64, true));
-    spec.outputs = vec![
-        (field("median"), Output::Quantile { quantile: 0 }),
-        (field("max"), Output::Quantile { quantile: 1 }),
-    ];
+    spec.outputs =
+        vec![(field("median"), Output::Quantile { quantile: 0 }), (field("max"), Output::Quantile { quantile: 1 })];
     spec.groups = Groups::Public { keys: vec![vec![ScalarValue::Int64(Some(0))]], cells: 1 };
     let spec = Arc::new(spec);
     let price = Price { loss: Loss::Zcdp(Rho::floor_from(0.5).unwrap()), delta_selection: Delta::ZERO };
     let noise = NoisePlan::new(&spec, price).unwrap();
-    assert!(noise.cost().loss.steps() <= price.loss.steps() && noise.cost().loss.steps() > price.loss.steps() * 99 / 100);
+    assert!(
+        noise.cost().loss.steps() <= price.loss.steps() && noise.cost().loss.steps() > price.loss.steps() * 99 / 100
+    );
     let mut rng = StdRng::seed_from_u64(7);
     for _ in 0..100 {
         let batch = draw(&spec, &noise, exact(&spec, &rows, 100), &mut rng).unwrap();

@@ -34,10 +34,11 @@ use crate::mechanism::Noise;
 
 use super::bound_exec::BoundExec;
 use super::cap::CapNode;
+use super::draw::Merge;
 use super::draw_exec::DrawExec;
 use super::node::{ReleaseNode, ReleasedNode};
 use super::price::NoisePlan;
-use super::spec::ReleaseSpec;
+use super::spec::{Groups, ReleaseSpec};
 
 /// What could not be proven. For the log; a caller is told only that the query cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -375,6 +376,13 @@ fn noise(spec: &ReleaseSpec, plan: &NoisePlan) -> Result<(), Unproven> {
     }
     if spec.counts_units() != plan.units().is_some() || spec.selects_groups() != plan.selection().is_some() {
         return unproven("units are counted, or groups selected, without noise");
+    }
+    if let Groups::Public { cells, .. } = &spec.groups {
+        // Two cells that are one group would leave room for a group that is not listed.
+        let listed = Merge::new(Arc::new(spec.clone())).map(|merge| merge.listed());
+        if listed.ok() != Some(*cells) {
+            return unproven("public groups that are listed twice");
+        }
     }
     let groups = u128::from(spec.bounds.groups);
     let units = plan.units().map(|noise| (noise, Some(groups), Some(groups)));

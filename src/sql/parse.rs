@@ -78,6 +78,9 @@ pub enum ParseError {
         /// The limit.
         max: usize,
     },
+    /// `TABLESAMPLE`, which the engine would pass over.
+    #[error("TABLESAMPLE is not answered: every row counts, bounded and noised")]
+    Sample,
     /// A placeholder for a value, such as `$1`.
     #[error("the statement has placeholders; write the values themselves")]
     Placeholder,
@@ -162,6 +165,11 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
         && cte_copies(inner) > limits.max_cte_copies
     {
         return Err(ParseError::CteCopies { max: limits.max_cte_copies });
+    }
+    if tokens.iter().any(|token| {
+        matches!(token, Token::Word(word) if word.keyword == datafusion::sql::sqlparser::keywords::Keyword::TABLESAMPLE)
+    }) {
+        return Err(ParseError::Sample);
     }
     let (references, _ctes) = resolve_table_references(&statement, true)
         .map_err(|error| ParseError::Syntax(first_line(&error.to_string())))?;

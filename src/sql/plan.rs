@@ -10,6 +10,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerContext;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::optimizer::Optimizer;
@@ -59,7 +60,9 @@ pub async fn plan(parsed: Parsed, tables: &Tables, state: &SessionState) -> Resu
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
     ]);
-    let plan = joins.optimize(plan, &state, |_, _| {})?;
+    // With names of its own for what it makes, so that a statement's plan does not depend on those before it.
+    let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()));
+    let plan = joins.optimize(plan, &context, |_, _| {})?;
     Ok(Planned(plan))
 }
 

@@ -256,7 +256,12 @@ async fn airlines_are_answered_near_the_bounded_statistic_and_once() {
 }
 
 fn copy(sums: &GroupSums) -> GroupSums {
-    GroupSums { keys: sums.keys.clone(), units: sums.units.clone(), measures: sums.measures.clone(), histograms: sums.histograms.clone() }
+    GroupSums {
+        keys: sums.keys.clone(),
+        units: sums.units.clone(),
+        measures: sums.measures.clone(),
+        histograms: sums.histograms.clone(),
+    }
 }
 
 #[test]
@@ -531,7 +536,7 @@ async fn neighbours_have_the_same_support_charges_and_errors() {
     // A half of a seat makes the sum one of floats, whose lattice has a step of its own.
     for (sql, step, answered) in [
         ("SELECT sum(seats) FROM acme.planes", 1.0, true),
-        ("SELECT sum(CAST(seats AS DOUBLE) / 2) FROM acme.planes", 2f64.powi(-17), true),
+        ("SELECT sum(CAST(seats AS DOUBLE) / 2) FROM acme.planes", 2f64.powi(-23), true),
         ("SELECT sum(seats * 9999999999) FROM acme.planes", 1.0, true),
         ("SELECT sum(tailnum) FROM acme.planes", 1.0, false),
     ] {

@@ -17,6 +17,7 @@ use crate::gateway::Question;
   tollgate query --format csv - < question.sql > answer.csv")]
 pub(super) struct Query {
     /// One SELECT statement; `-` reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
     sql: String,
     /// The price of the whole query; the policy's default when absent.
     #[arg(long, value_name = "E", allow_negative_numbers = true)]

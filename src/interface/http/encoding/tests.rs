@@ -114,8 +114,13 @@ fn json_has_the_shape_of_the_contract() {
         ("origin", Arc::new(StringArray::from(vec!["EWR"]))),
         ("n", Arc::new(Int64Array::from(vec![20_315]))),
     ]);
-    let noise =
-        Accuracy { mechanism: "discrete_gaussian", std_dev: Some(2357.0), half_width_95: Some(4620.0), per_row: false, quantile: None };
+    let noise = Accuracy {
+        mechanism: "discrete_gaussian",
+        std_dev: Some(2357.0),
+        half_width_95: Some(4620.0),
+        per_row: false,
+        quantile: None,
+    };
     answer.accuracy = vec![None, Some(noise)];
     let expected = json!({
         "query_id": "00000000-0000-0000-0000-000000000000",
