@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tollgate::analysis::{BoundsRequest, Options, analyse};
+use tollgate::analysis::{BoundsRequest, Options, PublicRows, analyse};
 use tollgate::catalog::{Catalog, Freshness};
 use tollgate::engine::{Engine, EngineConfig};
 use tollgate::sql::{self, Limits};
@@ -32,7 +32,7 @@ fn analysis(c: &mut Criterion) {
             let parsed = sql::parse(SQL, Limits::default()).unwrap();
             let tables = catalog.tables(parsed.tables(), Freshness::Known).unwrap();
             let planned = sql::plan(parsed, &tables, engine.state()).await.unwrap();
-            black_box(analyse(&planned, &options).unwrap())
+            black_box(analyse(&planned, &options, &PublicRows::none()).unwrap())
         });
     });
 }

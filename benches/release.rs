@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatchReader;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use parquet::arrow::ArrowWriter;
 use tollgate::accounting::{Delta, Epsilon, Loss, rho_for};
-use tollgate::analysis::{BoundsRequest, Options, analyse};
+use tollgate::analysis::{BoundsRequest, Options, Outcome, PublicRows, analyse};
 use tollgate::catalog::{Catalog, Freshness};
 use tollgate::engine::{Engine, EngineConfig};
 use tollgate::release::{NoisePlan, Price, ReleaseNode};
@@ -87,13 +87,16 @@ async fn release(engine: &Engine, catalog: &Catalog, sql: &str, bounds: &Bounds)
         max_rows_per_unit_per_group: Some(bounds.rows),
         ..BoundsRequest::default()
     };
-    let analysed = analyse(&planned, &Options { bounds, with_error_columns: false, max_cells: 1_000 }).unwrap();
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000 };
+    let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).unwrap() else {
+        panic!("no public keys are wanted")
+    };
     let release = &analysed.releases()[0];
     let delta = Delta::floor_from(1e-7).unwrap();
     let loss = Loss::Zcdp(rho_for(Epsilon::floor_from(1.0).unwrap(), delta));
     let noise = NoisePlan::new(&release.spec, Price { loss, delta_selection: delta }).unwrap();
     let node = ReleaseNode::new(release.input.clone(), Arc::clone(&release.spec), Arc::new(noise), [1; 16]).unwrap();
-    let plan = engine.plan_release(node).await.unwrap();
+    let plan = engine.plan_release(node, Vec::new()).await.unwrap();
     engine.run_release(plan).await.unwrap();
 }
 

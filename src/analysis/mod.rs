@@ -226,8 +226,9 @@ impl Analysis<'_> {
 
 fn check_request(bounds: &BoundsRequest) -> Result<(), Refusal> {
     for (name, value) in [
-        ("max_groups_per_unit", bounds.max_groups_per_unit),
-        ("max_rows_per_unit_per_group", bounds.max_rows_per_unit_per_group),
+        ("max_groups_per_unit", bounds.max_groups_per_unit.map(u64::from)),
+        ("max_rows_per_unit_per_group", bounds.max_rows_per_unit_per_group.map(u64::from)),
+        ("max_rows_per_unit", bounds.max_rows_per_unit),
     ] {
         if value == Some(0) {
             return Err(Refusal::request(format!("`bounds.{name}` is 0"), "it must be at least 1"));

@@ -218,6 +218,16 @@ impl Analysis<'_> {
         let mut of_rows =
             if self.request.max_rows_per_unit_per_group.is_some() { "as asked" } else { "the policy's bound" };
         let mut total_rows = privacy().filter_map(|privacy| privacy.max_rows_per_unit).min();
+        match (self.request.max_rows_per_unit, total_rows) {
+            (Some(asked), Some(owners)) if asked > owners => {
+                return Err(Refusal::request(
+                    format!("`bounds.max_rows_per_unit` is {asked}, and the owner allows at most {owners}"),
+                    format!("ask for at most {owners}"),
+                ));
+            }
+            (Some(asked), _) => total_rows = Some(asked),
+            (None, _) => {}
+        }
         if let Some(proven) = private.rows {
             let proven = proven.max(1);
             if proven < l0 {
@@ -249,7 +259,8 @@ impl Analysis<'_> {
         reasons.push(format!("at most {l0} group{} ({of_groups})", if l0 == 1 { "" } else { "s" }));
         reasons.push(format!("at most {rows} row{} in each ({of_rows})", if rows == 1 { "" } else { "s" }));
         if let Some(total) = total_rows {
-            reasons.push(format!("at most {total} rows in all (the policy's bound)"));
+            let whence = if self.request.max_rows_per_unit.is_some() { "as asked" } else { "the policy's bound" };
+            reasons.push(format!("at most {total} rows in all ({whence})"));
         }
         Ok(ContributionBounds { groups: l0, rows, total_rows })
     }

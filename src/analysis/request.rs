@@ -15,6 +15,9 @@ pub struct BoundsRequest {
     /// How many rows of one unit count in one group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows_per_unit_per_group: Option<u32>,
+    /// How many rows of one unit count over all groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows_per_unit: Option<u64>,
     /// Value bounds by column name, within the policy's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, [f64; 2]>,

@@ -294,11 +294,13 @@ async fn an_analyst_may_ask_for_smaller_bounds_only() {
     let smaller = BoundsRequest {
         max_groups_per_unit: Some(2),
         max_rows_per_unit_per_group: Some(7),
+        max_rows_per_unit: Some(10),
         columns: [("distance".to_owned(), [0.0, 1_000.0])].into(),
     };
     let analysed = ask(smaller.clone()).await.unwrap();
     let spec = &analysed.releases()[0].spec;
-    assert_eq!((spec.bounds.groups, spec.bounds.rows, spec.measures[0].bound()), (2, 7, 1_000));
+    assert_eq!((spec.bounds.groups, spec.bounds.rows, spec.bounds.total_rows), (2, 7, Some(10)));
+    assert_eq!(spec.measures[0].bound(), 1_000);
     for larger in [
         BoundsRequest { max_groups_per_unit: Some(9), ..smaller.clone() },
         BoundsRequest { max_groups_per_unit: Some(0), ..smaller.clone() },

@@ -106,11 +106,11 @@ pub(super) fn price(analysed: &Analysed, asked: Option<f64>) -> Result<Priced, G
         Accounting::Zcdp => Loss::Zcdp(rho_for(epsilon, query_delta)),
         Accounting::Pure => Loss::Pure(epsilon),
     };
-    // Shared by the mechanisms of all releases alike.
-    let mechanisms: u64 = analysed.releases().iter().map(|release| release.spec.mechanisms()).sum();
+    // Shared by the parts of all releases alike.
+    let parts: u64 = analysed.releases().iter().map(|release| release.spec.all_parts()).sum();
     let mut releases: Vec<PricedRelease> = Vec::with_capacity(analysed.releases().len());
     for release in analysed.releases() {
-        let steps = u128::from(whole.steps()) * u128::from(release.spec.mechanisms()) / u128::from(mechanisms.max(1));
+        let steps = u128::from(whole.steps()) * u128::from(release.spec.all_parts()) / u128::from(parts.max(1));
         let loss = Loss::from_steps(accounting, u64::try_from(steps).unwrap_or(u64::MAX));
         let inner: Vec<Draw> = release.reads.iter().filter_map(|read| releases.get(*read)).map(Draw::of).collect();
         let priced = priced(release, loss, &inner)?;

@@ -1,7 +1,6 @@
 //! The price of a release becomes noise: one mechanism a measure, each with its share of the loss (DESIGN 4.2, 4.3).
 //!
-//! The loss is split evenly. With equal shares every mechanism's noise is in the same proportion to the most that one
-//! unit can add, which is what evens out relative errors as far as policy and SQL can tell.
+//! The loss is shared in the parts that [`ReleaseSpec::parts`] says.
 
 use thiserror::Error;
 
@@ -23,7 +22,7 @@ pub enum PriceError {
     #[error("the contribution bounds are too large")]
     Sensitivity,
     /// More mechanisms than the price has steps.
-    #[error("the price is too low to be shared by {mechanisms} mechanisms")]
+    #[error("the price is too low to be cut into {mechanisms} parts")]
     Shares {
         /// How many there are.
         mechanisms: u64,
@@ -65,23 +64,26 @@ impl NoisePlan {
     /// # Errors
     /// When the price is too low for any noise that can be drawn, or when groups must be selected without δ.
     pub fn new(spec: &ReleaseSpec, price: Price) -> Result<Self, PriceError> {
-        let shares = Shares { price, mechanisms: spec.mechanisms() };
+        let shares = Shares { price, all: spec.all_parts() };
+        let (of_measure, of_units) = spec.parts();
         let mut paid = Loss::nothing(price.loss.accounting());
         let mut quantiles = Vec::with_capacity(spec.quantiles.len());
         for quantile in &spec.quantiles {
-            let (law, cost) = shares.exponential(spec.bounds.groups, quantile.sensitivity(&spec.bounds))?;
+            let (law, cost) = shares.exponential(of_measure, spec.bounds.groups, quantile.sensitivity(&spec.bounds))?;
             paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
             quantiles.push(law);
         }
-        let mut noise = |sensitivity: Sensitivity| -> Result<Noise, PriceError> {
-            let (noise, cost) = shares.calibrate(sensitivity)?;
+        let mut noise = |parts: u64, sensitivity: Sensitivity| -> Result<Noise, PriceError> {
+            let (noise, cost) = shares.calibrate(parts, sensitivity)?;
             paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
             Ok(noise)
         };
         // A unit touches at most L0 groups, and adds 1 to the unit count of each, however many rows it has.
         let units = spec
             .counts_units()
-            .then(|| noise(Sensitivity { squared: spec.bounds.groups.into(), absolute: spec.bounds.groups.into() }))
+            .then(|| {
+                noise(of_units, Sensitivity { squared: spec.bounds.groups.into(), absolute: spec.bounds.groups.into() })
+            })
             .transpose()?;
         let measures = spec
             .measures
@@ -89,7 +91,7 @@ impl NoisePlan {
             .map(|measure| {
                 let squared = spec.squared_sensitivity(measure).ok_or(PriceError::Sensitivity)?;
                 let absolute = spec.absolute_sensitivity(measure).ok_or(PriceError::Sensitivity)?;
-                noise(Sensitivity { squared, absolute })
+                noise(of_measure, Sensitivity { squared, absolute })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let selection = match &units {
@@ -144,30 +146,37 @@ struct Sensitivity {
 
 struct Shares {
     price: Price,
-    mechanisms: u64,
+    /// How many parts there are in all.
+    all: u64,
 }
 
 impl Shares {
-    fn exponential(&self, groups: u64, sensitivity: u128) -> Result<(Exponential, Loss), PriceError> {
+    /// `parts` of `steps`, rounded down.
+    fn share(&self, steps: u64, parts: u64) -> u64 {
+        let share = u128::from(steps) * u128::from(parts) / u128::from(self.all.max(1));
+        u64::try_from(share).unwrap_or(0)
+    }
+
+    fn exponential(&self, parts: u64, groups: u64, sensitivity: u128) -> Result<(Exponential, Loss), PriceError> {
         match self.price.loss {
             Loss::Zcdp(rho) => {
-                let share = Rho::from_steps(rho.steps() / self.mechanisms);
+                let share = Rho::from_steps(self.share(rho.steps(), parts));
                 let law = Exponential::calibrated_zcdp(groups, sensitivity, share)?;
                 Ok((law, Loss::Zcdp(law.cost_zcdp(groups))))
             }
             Loss::Pure(epsilon) => {
-                let share = Epsilon::from_steps(epsilon.steps() / self.mechanisms);
+                let share = Epsilon::from_steps(self.share(epsilon.steps(), parts));
                 let law = Exponential::calibrated_pure(groups, sensitivity, share)?;
                 Ok((law, Loss::Pure(law.cost_pure(groups))))
             }
         }
     }
 
-    fn calibrate(&self, sensitivity: Sensitivity) -> Result<(Noise, Loss), PriceError> {
-        let none = PriceError::Shares { mechanisms: self.mechanisms };
+    fn calibrate(&self, parts: u64, sensitivity: Sensitivity) -> Result<(Noise, Loss), PriceError> {
+        let none = PriceError::Shares { mechanisms: self.all };
         match self.price.loss {
             Loss::Zcdp(rho) => {
-                let share = Rho::from_steps(rho.steps() / self.mechanisms);
+                let share = Rho::from_steps(self.share(rho.steps(), parts));
                 if share == Rho::ZERO {
                     return Err(none);
                 }
@@ -175,7 +184,7 @@ impl Shares {
                 Ok((Noise::Gaussian(noise), Loss::Zcdp(noise.cost(sensitivity.squared))))
             }
             Loss::Pure(epsilon) => {
-                let share = Epsilon::from_steps(epsilon.steps() / self.mechanisms);
+                let share = Epsilon::from_steps(self.share(epsilon.steps(), parts));
                 if share == Epsilon::ZERO {
                     return Err(none);
                 }

@@ -210,6 +210,9 @@ pub struct GroupingSets {
     pub groups: Vec<(u64, u64)>,
 }
 
+/// The most by which a measure's part of a price is larger than that of the units that are counted for selection.
+const MAX_PARTS: u64 = 4;
+
 impl ReleaseSpec {
     /// Where the unit's id is in the input.
     pub const UNIT: usize = 0;
@@ -250,10 +253,24 @@ impl ReleaseSpec {
         self.selects_groups() || self.outputs.iter().any(|(_, output)| *output == Output::Units)
     }
 
-    /// How many numbers are noised in each group: among as many the price is shared.
+    /// How many parts of the price each measure or quantile gets, and how many the number of units.
+    ///
+    /// The parts even out relative errors as far as policy and SQL can tell. Measures are alike: with equal parts their noise
+    /// is in one proportion to the most that a unit can add. A unit adds that much, 1, to the number of units, but to a
+    /// measure it may add anything up to r rows: where the number of units serves selection alone, it gets the smaller part,
+    /// as if a unit had √r rows.
     #[must_use]
-    pub fn mechanisms(&self) -> u64 {
-        (self.measures.len() + self.quantiles.len()) as u64 + u64::from(self.counts_units())
+    pub fn parts(&self) -> (u64, u64) {
+        let is_output = self.outputs.iter().any(|(_, output)| *output == Output::Units);
+        let measure = self.bounds.rows.clamp(1, MAX_PARTS);
+        (measure, if is_output { measure } else { 1 })
+    }
+
+    /// How many parts of a price the release has in all.
+    #[must_use]
+    pub fn all_parts(&self) -> u64 {
+        let (measure, units) = self.parts();
+        (self.measures.len() + self.quantiles.len()) as u64 * measure + u64::from(self.counts_units()) * units
     }
 
     /// D²: how far one unit can move `measure` over all groups, in squared Euclidean distance.

@@ -11,10 +11,12 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 
 use crate::accounting::{Delta, Loss, Rho};
-use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, Refusal, analyse, with_values};
+use crate::analysis::{
+    Analysed, AnalysedRelease, BoundsRequest, Options, Outcome, PublicRows, Refusal, analyse, with_values,
+};
 use crate::catalog::{Catalog, DatasetTable, Freshness, Protection};
 use crate::engine::{Engine, EngineConfig};
-use crate::release::{DrawExec, Merge, NoisePlan, Price, ReleaseNode, draw_exactly};
+use crate::release::{DrawExec, GroupSums, Merge, NoisePlan, Price, ReleaseNode, draw_exactly};
 use crate::sql::{self, Limits, Planned};
 
 /// The stages of the gateway over a folder of policies, without a ledger.
@@ -37,8 +39,13 @@ impl Exact {
 
     /// The analysis, or the refusal; a statement that is no SQL is an `Err` of its own.
     pub async fn analyse(&self, sql: &str) -> Result<Result<Analysed, Refusal>, String> {
+        self.analyse_within(sql, BoundsRequest::default()).await
+    }
+
+    /// The same with smaller bounds.
+    pub async fn analyse_within(&self, sql: &str, bounds: BoundsRequest) -> Result<Result<Analysed, Refusal>, String> {
         let planned = self.planned(sql).await?;
-        let options = Options { bounds: Default::default(), with_error_columns: false, max_cells: 100_000 };
+        let options = Options { bounds, with_error_columns: false, max_cells: 100_000 };
         let mut public = PublicRows::none();
         loop {
             match analyse(&planned, &options, &public) {
@@ -75,6 +82,16 @@ impl Exact {
     }
 
     async fn release(&self, release: &AnalysedRelease, known: &[Vec<RecordBatch>]) -> Result<RecordBatch, String> {
+        let (noise, sums) = self.sums(release, known).await?;
+        draw_exactly(&release.spec, &noise, sums).map_err(|error| error.to_string())
+    }
+
+    /// The exact sums of a release's bounded contributions, which are never shown, and some noise for them.
+    pub async fn sums(
+        &self,
+        release: &AnalysedRelease,
+        known: &[Vec<RecordBatch>],
+    ) -> Result<(Arc<NoisePlan>, GroupSums), String> {
         let loss = Loss::Zcdp(Rho::floor_from(0.1).unwrap());
         let price = Price { loss, delta_selection: Delta::floor_from(1e-6).unwrap() };
         let noise = Arc::new(NoisePlan::new(&release.spec, price).map_err(|error| error.to_string())?);
@@ -93,7 +110,7 @@ impl Exact {
         for batch in collect(sums, self.engine.state().task_ctx()).await.map_err(|error| error.to_string())? {
             merge.add(&batch).unwrap();
         }
-        draw_exactly(&release.spec, &noise, merge.finish().unwrap()).map_err(|error| error.to_string())
+        Ok((noise, merge.finish().unwrap()))
     }
 
     /// The statement run plainly over the same tables.

@@ -1,4 +1,6 @@
 //! Tests of whole statements: what is answered against the plain engine, what is refused word for word.
 
+mod accuracy;
 mod exact;
 mod slt;
+mod tpch;

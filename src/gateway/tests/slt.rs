@@ -104,7 +104,7 @@ fn agree(a: &ScalarValue, b: &ScalarValue) -> bool {
 }
 
 /// What is wrong with an answer, if anything.
-fn difference(exact: &[Vec<ScalarValue>], plain: &[Vec<ScalarValue>], keys: usize) -> Option<String> {
+pub(super) fn difference(exact: &[Vec<ScalarValue>], plain: &[Vec<ScalarValue>], keys: usize) -> Option<String> {
     let sorted = |rows: &[Vec<ScalarValue>]| {
         let mut rows: Vec<_> = rows.iter().filter(|row| !is_empty(row, keys)).cloned().collect();
         rows.sort_by_key(|row| text(row));

@@ -1,6 +1,6 @@
 -- Q18, large volume customer. Changed: c_name, c_custkey, o_orderkey, o_orderdate and o_totalprice are not in the output and not
--- keys, since each row is one order; what is left is the quantity in all such orders, without ORDER BY and LIMIT. In the
--- subquery the unit l_custkey is a key beside l_orderkey, so that each order is summed up for its customer.
+-- keys, since each row is one order; what is left is the quantity in all such orders, without ORDER BY and LIMIT. The
+-- subquery groups by l_orderkey, of which each value names one customer (unit_key in the policy).
 select
     sum(l_quantity)
 from
@@ -14,7 +14,6 @@ where
         from
             tpch.lineitem
         group by
-            l_custkey,
             l_orderkey
         having
             sum(l_quantity) > 300
