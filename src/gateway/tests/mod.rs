@@ -2,5 +2,6 @@
 
 mod accuracy;
 mod exact;
+mod neighbours;
 mod slt;
 mod tpch;
