@@ -2,7 +2,7 @@
 //!
 //! TPC-H's lineitem with its customer (the unit), `TOLLGATE_BENCH_SF` times six million rows (1 by default), made once into
 //! `target/tpch`. Each query is asked privately (bounds, noise and selection included) and as plain DataFusion.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

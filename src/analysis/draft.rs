@@ -116,7 +116,7 @@ impl<'a> Draft<'a> {
             }
             ("count", [argument], false) => {
                 let total = self.scope.used(argument, Use::Aggregate)?;
-                Ok(Output::Count { measure: self.values(&[total.expr], filter)? })
+                Ok(Output::Count { measure: self.values(&total.expr, filter)? })
             }
             ("count", [argument], true) => self.count_distinct(argument, filter),
             ("sum", [argument], false) => {
@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
                     return Ok(Output::Computed {
                         statistic: Statistic::Total,
                         measures: vec![
-                            self.values(&[number.expr.clone()], filter)?,
+                            self.values(&number.expr, filter)?,
                             self.sum(call, argument, average, number.lo, number.hi, true, filter)?,
                         ],
                     });
@@ -137,7 +137,7 @@ impl<'a> Draft<'a> {
             }
             ("avg", [argument], false) => {
                 let number = self.number(call, argument)?;
-                let count = self.values(&[number.expr.clone()], filter)?;
+                let count = self.values(&number.expr, filter)?;
                 let expr = self.averaged(&number.expr)?;
                 let sum = self.sum(call, argument, expr, number.lo, number.hi, true, filter)?;
                 Ok(Output::Computed { statistic: Statistic::Mean, measures: vec![count, sum] })
@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
                 let sample = !name.ends_with("_pop");
                 let root = name.starts_with("stddev");
                 let x = self.float(call, argument)?;
-                let count = self.values(&[x.expr.clone()], filter)?;
+                let count = self.values(&x.expr, filter)?;
                 let sum = self.sum(call, argument, x.expr.clone(), x.lo, x.hi, true, filter)?;
                 let squares = self.product(call, argument, &x, &x, filter)?;
                 let statistic = Statistic::Variance { sample, root };
@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
             ..*own
         };
         let (x, y) = (both(&x, &y), both(&y, &x));
-        let count = self.values(&[x.expr.clone()], filter)?;
+        let count = self.values(&x.expr, filter)?;
         let sum_x = self.sum(call, x_written, x.expr.clone(), x.lo, x.hi, true, filter)?;
         let sum_y = self.sum(call, y_written, y.expr.clone(), y.lo, y.hi, true, filter)?;
         let xy = self.product(call, x_written, &x, &y, filter)?;
@@ -297,8 +297,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The measure that counts the rows in which `argument` is a value. A column that cannot be NULL has one in every row.
-    fn values(&mut self, argument: &[Expr], filter: Option<usize>) -> Result<usize, Refusal> {
-        let [argument] = argument else { return Ok(self.measure(MeasureKind::Rows, filter)) };
+    fn values(&mut self, argument: &Expr, filter: Option<usize>) -> Result<usize, Refusal> {
         // The engine casts integers to floats for avg; what is counted is the same.
         let argument = uncast(argument.clone(), self.scope.schema);
         let always = !argument.nullable(self.scope.schema)? && !argument.get_type(self.scope.schema)?.is_floating();
@@ -362,7 +361,7 @@ impl<'a> Draft<'a> {
         let kind = expr.get_type(self.scope.schema)?;
         let lattice = Lattice::new(&kind, lo, hi, centred).ok_or_else(|| {
             Refusal::not_private(
-                format!("{name} of `{}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly", shown(&written)),
+                format!("{name} of `{}` ({kind}, in [{lo}, {hi}]) cannot be summed exactly", shown(written)),
                 format!("cast it: {name}(CAST({} AS DOUBLE)), or clamp it more tightly", shown(written)),
             )
         })?;

@@ -215,7 +215,7 @@ impl Scope<'_> {
         // What may overflow on a row, or divide by 0, is computed in floats, and becomes NULL where it has no value.
         let overflows = !floats
             && if division {
-                !divisor_is_safe(&right.expr) || !(left_type.is_integer() && right_type.is_integer())
+                !(divisor_is_safe(&right.expr) && left_type.is_integer() && right_type.is_integer())
             } else {
                 !decimals_fit(binary.op, &left_type, &right_type)
             };

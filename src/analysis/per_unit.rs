@@ -142,7 +142,6 @@ impl Analysis<'_> {
         private: PrivateRelation,
     ) -> Result<Walked, Refusal> {
         refuse_preserved(&private)?;
-        let scope = private.scope(input.schema());
         // A column that nobody may read breaks no tie: rows that differ in it alone are alike to whatever follows.
         let readable = |at: &usize| {
             let facts = &private.columns[*at];
@@ -157,13 +156,14 @@ impl Analysis<'_> {
         let mut columns = private.columns.clone();
         for expr in &window.window_expr {
             let name = expr.schema_name().to_string();
+            let expr = &self.with_scalars(expr)?;
             let Expr::WindowFunction(call) = unaliased(expr) else {
                 return Err(Refusal::not_private(
                     format!("`{}` is no window function that is answered", shown(expr)),
                     WINDOWS,
                 ));
             };
-            let (call, facts) = per_unit_window(&scope, call, &ties, complete)?;
+            let (call, facts) = per_unit_window(&private.scope(input.schema()), call, &ties, complete)?;
             exprs.push(Expr::from(call).alias(name));
             columns.push(facts);
         }
@@ -284,7 +284,7 @@ impl PerUnit<'_> {
                 if !argument_type.is_floating() {
                     return Ok((self.place(whole(&argument.expr)), facts));
                 }
-                let (steps, step) = self.steps(expr, argument)?;
+                let (steps, step) = Self::steps(expr, argument)?;
                 let total = self.place(with_filter(sum(steps)));
                 Ok((cast(total, DataType::Float64) * lit(step), facts))
             }
@@ -298,7 +298,7 @@ impl PerUnit<'_> {
                     let total = self.place(with_filter(sum(try_cast(inner.clone(), DataType::Int64))));
                     cast(total, DataType::Float64) / values
                 } else if argument_type.is_floating() {
-                    let (steps, step) = self.steps(expr, argument)?;
+                    let (steps, step) = Self::steps(expr, argument)?;
                     let total = self.place(with_filter(sum(steps)));
                     cast(total, DataType::Float64) * lit(step) / values
                 } else {
@@ -313,7 +313,7 @@ impl PerUnit<'_> {
 
     /// A float as whole steps of a power of two that is fixed by its bounds. NaN, infinities and what is far out of the
     /// bounds become NULL.
-    fn steps(&self, expr: &Expr, argument: &super::expression::Total) -> Result<(Expr, f64), Refusal> {
+    fn steps(expr: &Expr, argument: &super::expression::Total) -> Result<(Expr, f64), Refusal> {
         let Some((lo, hi)) = argument.facts.interval.and_then(Interval::finite) else {
             return Err(Refusal::not_private(
                 format!("`{}` adds up a float that has no bounds, so that it has no exact sum", shown(expr)),

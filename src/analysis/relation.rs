@@ -61,7 +61,7 @@ impl Facts {
             sources.extend(part.sources.iter().map(|(name, uses)| (name.clone(), *uses)));
             per_unit &= part.per_unit;
         }
-        Self { per_unit, sources, texts, ..Self::default() }
+        Self { sources, per_unit, texts, ..Self::default() }
     }
 
     /// Its values as group keys, where they are listed.

@@ -191,6 +191,9 @@ pub fn draw<R: CryptoRng + ?Sized>(
 }
 
 /// What a draw would be without noise and threshold: for tests against the plain query, and in no other build.
+///
+/// # Errors
+/// When the outputs cannot be built.
 #[cfg(test)]
 pub fn draw_exactly(spec: &ReleaseSpec, noise: &NoisePlan, sums: GroupSums) -> Result<RecordBatch> {
     read_off::<rand::rngs::StdRng>(spec, noise, sums, noise.selection().map(|_| 0), Drawing::Exact)
@@ -406,10 +409,10 @@ impl Values<'_> {
         let values: ArrayRef = match kind {
             DataType::Float64 => Arc::new(Float64Array::from(values)),
             DataType::Int64 => {
-                Arc::new(Int64Array::from_iter(values.iter().map(|value| value.map(|value| value.round() as i64))))
+                Arc::new(values.iter().map(|value| value.map(|value| value.round() as i64)).collect::<Int64Array>())
             }
             DataType::UInt64 => {
-                Arc::new(UInt64Array::from_iter(values.iter().map(|value| value.map(|value| value.round() as u64))))
+                Arc::new(values.iter().map(|value| value.map(|value| value.round() as u64)).collect::<UInt64Array>())
             }
             DataType::Decimal128(precision, scale) => {
                 let unit = 10f64.powi(i32::from(*scale));
