@@ -152,7 +152,7 @@ async fn sums(
         max_rows_per_unit_per_group: Some(rows),
         ..BoundsRequest::default()
     };
-    let options = Options { bounds, with_error_columns: false, max_cells: 1_000 };
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false };
     let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).unwrap() else {
         panic!("no public keys are wanted")
     };

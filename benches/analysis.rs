@@ -26,7 +26,8 @@ fn analysis(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/airlines")).unwrap();
     let engine = Engine::new(&EngineConfig::default()).unwrap();
-    let options = Options { bounds: BoundsRequest::default(), with_error_columns: false, max_cells: 100_000 };
+    let options =
+        Options { bounds: BoundsRequest::default(), with_error_columns: false, max_cells: 100_000, diagnostics: false };
     c.bench_function("analysis of a ten-line query over five datasets", |b| {
         b.to_async(&runtime).iter(|| async {
             let parsed = sql::parse(SQL, Limits::default()).unwrap();

@@ -87,7 +87,7 @@ async fn release(engine: &Engine, catalog: &Catalog, sql: &str, bounds: &Bounds)
         max_rows_per_unit_per_group: Some(bounds.rows),
         ..BoundsRequest::default()
     };
-    let options = Options { bounds, with_error_columns: false, max_cells: 1_000 };
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false };
     let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).unwrap() else {
         panic!("no public keys are wanted")
     };

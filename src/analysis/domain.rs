@@ -47,6 +47,9 @@ pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateR
         }
     }
     for part in &parts {
+        if let Some(at) = never_null(part).and_then(|column| schema.index_of_column(column).ok()) {
+            private.columns[at].not_null = true;
+        }
         keep_true(part, schema, private)?;
     }
     // Integers and days that two comparisons hold in a short range; numbers that comparisons bound.
@@ -171,6 +174,10 @@ fn restrict(expr: &Expr, values: Vec<ScalarValue>, schema: &DFSchema, private: &
         return;
     };
     let facts = &mut private.columns[at];
+    if of_table(facts).is_some() {
+        // A condition on a public relation: fewer of its rows are left, see `narrow_tables`.
+        return;
+    }
     let kept = match facts.listed() {
         // What the owner lists, and the query asks for.
         Some(known) => known.iter().filter(|value| values.contains(value)).cloned().collect(),
@@ -204,6 +211,25 @@ fn comparisons(part: &Expr) -> Vec<(&Expr, Operator, ScalarValue)> {
     }
 }
 
+/// The column that is NULL in no row for which a condition holds.
+fn never_null(part: &Expr) -> Option<&Column> {
+    let column = |expr: &'_ Expr| -> bool { narrower(expr).try_as_col().is_some() };
+    match part {
+        Expr::IsNotNull(inner) => inner.try_as_col(),
+        Expr::Between(between) if !between.negated => narrower(&between.expr).try_as_col(),
+        Expr::InList(list) if !list.negated => narrower(&list.expr).try_as_col(),
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq,
+            right,
+        }) => {
+            let side = if column(left) { left } else { right };
+            narrower(side).try_as_col()
+        }
+        _ => None,
+    }
+}
+
 fn bound(expr: &Expr, op: Operator, value: &ScalarValue, schema: &DFSchema, private: &mut PrivateRelation) {
     let Some(at) = expr.try_as_col().and_then(|column| schema.index_of_column(column).ok()) else { return };
     let facts = &mut private.columns[at];
@@ -220,7 +246,15 @@ fn bound(expr: &Expr, op: Operator, value: &ScalarValue, schema: &DFSchema, priv
         Operator::Eq => Interval::point(value),
         _ => return,
     };
-    facts.interval = Some(known.within(side));
+    let within = known.within(side);
+    facts.interval = Some(within);
+    if facts.numbers_rows
+        && let Some((_, most)) = within.finite()
+    {
+        // Rows of one unit that are numbered from 1.
+        let most = (most.floor().max(1.0)) as u64;
+        private.rows = Some(private.rows.map_or(most, |rows| rows.min(most)));
+    }
 }
 
 /// An integer, or a date as its day; `None` for other types.

@@ -386,7 +386,8 @@ impl Scope<'_> {
             // A part of a date that has a range by the calendar, as in `extract(month FROM d)`.
             let part = |part| ScalarValue::Int64(Some(part)).cast_to(&kind);
             let mut keys = parts.map(part).collect::<Result<Vec<_>, _>>()?;
-            if expr.nullable(self.schema)? {
+            let has_value = args.get(1).is_some_and(|moment| moment.facts.not_null);
+            if expr.nullable(self.schema)? && !has_value {
                 keys.push(ScalarValue::try_from(&kind)?);
             }
             facts.keys = Some(Keys::Listed(keys.into()));

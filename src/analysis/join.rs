@@ -151,7 +151,9 @@ impl Analysis<'_> {
         let mut datasets = l.datasets.clone();
         datasets.extend(r.datasets.clone());
         let rows = l.rows.zip(r.rows).and_then(|(l, r)| l.checked_mul(r.max(1)));
-        let inner = |unit: usize, columns: Vec<Facts>, rows: Option<u64>| {
+        let inner = |unit: usize, mut columns: Vec<Facts>, rows: Option<u64>| {
+            // A row may be there several times now.
+            columns.iter_mut().for_each(|facts| facts.numbers_rows = false);
             Relation::Private(PrivateRelation {
                 rows,
                 datasets: datasets.clone(),

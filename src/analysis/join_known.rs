@@ -202,6 +202,7 @@ impl Analysis<'_> {
                 let known_columns =
                     if kind == Inner { known_columns } else { known_columns.into_iter().map(Facts::or_null).collect() };
                 // One private row may meet several known ones.
+                relation.columns.iter_mut().for_each(|facts| facts.numbers_rows = false);
                 relation.rows = None;
                 relation.unique = None;
                 if private_first {

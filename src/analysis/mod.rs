@@ -9,6 +9,7 @@
 //! accounts.
 
 mod canonical;
+mod diagnostics;
 mod domain;
 mod draft;
 mod explain;
@@ -39,6 +40,7 @@ use crate::policy::{DatasetName, DatasetPolicy};
 use crate::release::ReleaseSpec;
 use crate::sql::Planned;
 
+pub use diagnostics::DIAGNOSTICS;
 pub use explain::relations;
 pub use known::{Known, known_of, releases_of, with_values};
 pub use refusal::{Refusal, RefusalKind};
@@ -54,6 +56,8 @@ pub struct Options {
     pub with_error_columns: bool,
     /// The most cells that public group keys may span.
     pub max_cells: usize,
+    /// Release, for each release of the SQL, what bounding takes away from it.
+    pub diagnostics: bool,
 }
 
 /// One release of a query: what it reads, and what it makes of it.
@@ -95,6 +99,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Analysed {
     releases: Vec<AnalysedRelease>,
+    /// How many of the releases are the SQL's; those after them are their diagnostics.
+    of_sql: usize,
     known: Vec<Known>,
     post: LogicalPlan,
     origins: Vec<Option<Origin>>,
@@ -113,6 +119,12 @@ impl Analysed {
     #[must_use]
     pub fn releases(&self) -> &[AnalysedRelease] {
         &self.releases
+    }
+
+    /// How many of the releases are the SQL's. Those after them, if any, are their diagnostics, in the same order.
+    #[must_use]
+    pub const fn of_sql(&self) -> usize {
+        self.of_sql
     }
 
     /// What is computed from the released values.
@@ -174,8 +186,20 @@ pub fn analyse(planned: &Planned, options: &Options, public: &PublicRows) -> Res
             "name a column of a private dataset",
         ));
     }
+    let of_sql = analysis.releases.len();
+    if options.diagnostics {
+        for at in 0..of_sql {
+            let (input, spec) = diagnostics::of(&analysis.releases[at])?;
+            let spec = Arc::new(spec);
+            let canonical = canonical::release(&input, &spec, &analysis.versions, &analysis.known, &analysis.releases)?;
+            let AnalysedRelease { datasets, reads, .. } = analysis.releases[at].clone();
+            let (reasons, notes) = (vec!["at most 1 row (a unit is one)".to_owned()], Vec::new());
+            analysis.releases.push(AnalysedRelease { input, spec, canonical, datasets, reads, reasons, notes });
+        }
+    }
     Ok(Outcome::Done(Box::new(Analysed {
         releases: analysis.releases,
+        of_sql,
         known: analysis.known,
         post,
         origins,

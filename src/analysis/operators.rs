@@ -168,7 +168,7 @@ impl Analysis<'_> {
             .map(|keys| Keys::Listed(keys.into()));
         let sources = BTreeMap::from([(format!("{}.{name}", policy.name), column.uses)]);
         let (per_unit, unit_key) = (column.per_unit_constant, column.unit_key.clone());
-        Ok(Facts { sources, interval, keys, is_unit: false, per_unit, unit_key, texts: 1 })
+        Ok(Facts { sources, interval, keys, per_unit, unit_key, texts: 1, ..Facts::default() })
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<Walked, Refusal> {

@@ -503,5 +503,9 @@ fn per_unit_window(
         }
         params.order_by.extend(ties.iter().map(|tie| Sort::new(tie.clone(), true, true)));
     }
-    Ok((call, facts.with_interval(interval)))
+    // A unit's rows are numbered over all of them only where nothing else parts them.
+    let only_unit =
+        call.params.partition_by.iter().all(|expr| scope.total(expr).is_ok_and(|total| total.facts.is_unit));
+    let numbers_rows = name == "row_number" && only_unit;
+    Ok((call, Facts { numbers_rows, ..facts }.with_interval(interval)))
 }

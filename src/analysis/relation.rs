@@ -49,6 +49,10 @@ pub struct Facts {
     pub unit_key: Option<String>,
     /// Of how many columns' values it may be as long, if it is a text.
     pub texts: u32,
+    /// A condition that every row meets leaves no NULL in it.
+    pub not_null: bool,
+    /// It numbers the rows of each unit from 1.
+    pub numbers_rows: bool,
 }
 
 impl Facts {
@@ -88,7 +92,7 @@ impl Facts {
             None => None,
         };
         // The filled-up column is NULL for a unit whose other rows have a value.
-        Self { keys, is_unit: false, per_unit: false, unit_key: None, ..self }
+        Self { keys, is_unit: false, per_unit: false, unit_key: None, not_null: false, numbers_rows: false, ..self }
     }
 }
 

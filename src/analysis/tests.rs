@@ -17,7 +17,7 @@ async fn analysed_with(sql: &str, bounds: BoundsRequest) -> Result<Analysed, Ref
     let parsed = sql::parse(sql, Limits::default()).unwrap();
     let tables = catalog.tables(parsed.tables(), Freshness::Now).unwrap();
     let planned = sql::plan(parsed, &tables, engine.state()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    let options = Options { bounds, with_error_columns: false, max_cells: 1_000 };
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false };
     let mut public = PublicRows::none();
     loop {
         match analyse(&planned, &options, &public)? {

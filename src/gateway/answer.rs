@@ -23,6 +23,26 @@ pub struct Answer {
     pub budget: Vec<BudgetLine>,
     /// Which groups may appear.
     pub groups: GroupFacts,
+    /// What bounding took away, by release, if it was asked for.
+    pub diagnostics: Vec<Diagnostics>,
+}
+
+/// What bounding took away from one release. The numbers are noised; shares are held within 0 and 1, and absent where too few
+/// units are there to tell.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Diagnostics {
+    /// The share of units that are in more groups than count.
+    pub units_in_more_groups: Option<f64>,
+    /// The share of units that have more rows in some group than count.
+    pub units_with_more_rows: Option<f64>,
+    /// The share of units that have a value outside the bounds.
+    pub units_with_clamped_values: Option<f64>,
+    /// The share of a unit's rows that is scaled away, in the mean over units.
+    pub share_of_rows_left_out: Option<f64>,
+    /// The share of a unit's rows of which a value is outside the bounds, in the mean over units.
+    pub share_of_rows_clamped: Option<f64>,
+    /// Standard deviation of each share's noise.
+    pub std_dev: Option<f64>,
 }
 
 /// How far a released column may lie from the bounded statistic.

@@ -28,8 +28,8 @@ use super::authorise::authorise;
 use super::charge::{Charged, accounts, charge, lines, summed};
 use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
-    Accuracy, Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget,
-    explain, run_blocking, translate,
+    Accuracy, Answer, Caller, ChargeLine, Code, Diagnostics, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
+    budget, explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -79,6 +79,7 @@ impl Gateway {
         }
         let drawn = self.released(question, query_id, &priced, &analysed, consumer, now).await?;
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
+        let diagnostics = facts.diagnostics(&drawn.batches);
         let run = self.engine.run_post(analysed.post(), drawn.batches, drawn.known);
         let rows = match tokio::time::timeout(self.limits.timeout, run).await {
             Ok(rows) => rows.map_err(|error| translate::post(&error, CHARGED))?,
@@ -86,7 +87,8 @@ impl Gateway {
         };
         let earlier = drawn.charged.iter().all(|charged| charged.earlier);
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
-        self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await
+        let answer = self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await?;
+        Ok(Answer { diagnostics, ..answer })
     }
 
     /// What each of the caller's accounts would pay.
@@ -127,6 +129,7 @@ impl Gateway {
             privacy,
             budget,
             groups: facts.groups(),
+            diagnostics: Vec::new(),
         })
     }
 
@@ -151,6 +154,7 @@ impl Gateway {
             bounds: question.bounds.clone().unwrap_or_default(),
             with_error_columns: question.with_error_columns,
             max_cells: self.limits.max_cells,
+            diagnostics: question.diagnostics,
         };
         // Which groups there are may depend on public tables: their keys are read, and the analysis made again with them.
         let mut public = PublicRows::none();
@@ -444,6 +448,7 @@ impl Gateway {
             privacy,
             schema,
             rows,
+            diagnostics: Vec::new(),
         })
     }
 
@@ -472,6 +477,7 @@ impl Gateway {
             groups: GroupFacts { public: true, min_size: 1, units_to_appear_95: 1 },
             schema,
             rows,
+            diagnostics: Vec::new(),
         })
     }
 }
@@ -560,6 +566,29 @@ impl Facts<'_> {
                 .max()
                 .unwrap_or(1),
         }
+    }
+
+    /// The diagnostics that were drawn behind the SQL's releases.
+    fn diagnostics(&self, drawn: &[RecordBatch]) -> Vec<Diagnostics> {
+        let of_release = |(batch, noise): (&RecordBatch, &PricedRelease)| {
+            let number = |column: usize| {
+                let column =
+                    arrow::compute::cast(batch.columns().get(column)?, &arrow::datatypes::DataType::Float64).ok()?;
+                let column = column.as_primitive_opt::<arrow::datatypes::Float64Type>()?;
+                (column.len() == 1 && !column.is_null(0)).then(|| column.value(0))
+            };
+            let units = number(0).filter(|units| *units > 0.0);
+            let share = |column: usize| Some((number(column)? / units?).clamp(0.0, 1.0));
+            Diagnostics {
+                units_in_more_groups: share(1),
+                units_with_more_rows: share(2),
+                units_with_clamped_values: share(3),
+                share_of_rows_left_out: share(4),
+                share_of_rows_clamped: share(5),
+                std_dev: units.and_then(|units| Some(noise.noise.measures().first()?.std_dev() / units)),
+            }
+        };
+        drawn.iter().zip(self.noise).skip(self.analysed.of_sql()).map(of_release).collect()
     }
 
     fn accuracy(&self) -> Vec<Option<Accuracy>> {

@@ -95,7 +95,7 @@ fn of_release(release: &AnalysedRelease, noise: &PricedRelease) -> Vec<String> {
         let error = noise.noise.relative_error(spec, output, STATED_GROUP).unwrap_or(f64::INFINITY);
         lines.push(format!(
             "{} is {}: within {:.2} % in groups of {STATED_GROUP} units, with 95 %",
-            field.name(),
+            field.name().replace("count(Int64(1))", "count(*)"),
             read_off(output),
             error * 100.0
         ));

@@ -34,10 +34,12 @@ use crate::engine::{Engine, EngineConfig};
 use crate::ledger::{self, Store};
 use crate::sql::Limits;
 
+pub use crate::analysis::BoundsRequest;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, NewToken};
 pub use answer::{
-    Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, GroupFacts, PrivacyFacts,
+    Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, GroupFacts,
+    PrivacyFacts,
 };
 pub use error::{Code, GatewayError};
 pub use question::{Question, TargetError};

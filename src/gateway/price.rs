@@ -72,7 +72,7 @@ pub(super) fn cheapest(analysed: &Analysed, error: f64, units: f64) -> Result<f6
                 error * 100.0
             ),
         )
-        .with_hint("ask for a larger error or larger groups, or for fewer aggregates and groups"));
+        .with_hint("ask for a larger error or larger groups, for fewer aggregates and groups, or with smaller `bounds`: the noise grows with max_rows_per_unit_per_group"));
     }
     let (mut low, mut high) = (most * 1e-9, most);
     while high / low > 1.001 {

@@ -26,6 +26,9 @@ pub struct Question {
     /// Price and expected error only: touches no data, costs nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Say what share of units and rows was bounded or clamped: noised, and paid for out of the same price.
+    #[serde(default)]
+    pub diagnostics: bool,
     /// Add `NAME_half_width_95` beside each released column.
     #[serde(default)]
     pub with_error_columns: bool,

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! With n rows in a group each row of a unit weighs w = min(1, r/n), in steps of 2⁻²⁰ rounded down, so that one unit
-//! weighs at most r in all. The score of candidate v is −|(1 − p)·W(x < v) − p·W(x > v)|, counted in millionths of a step:
-//! one unit moves it by at most Δ = r·max(p, 1 − p), whether its rows lie on one side or on both. `proof.md` has the
-//! argument.
+//! weighs at most r in all. The score of candidate v is −max(0, W(x < v) − p·W, W(x > v) − (1 − p)·W), counted in millionths
+//! of a step: 0 where v is a p-quantile, also when many rows share it. One unit moves it by at most Δ = r·max(p, 1 − p),
+//! wherever its rows lie. `proof.md` has the argument.
 
 use datafusion::common::Result;
 use rand::CryptoRng;
@@ -130,21 +130,26 @@ impl Quantile {
     fn runs(&self, candidates: &Candidates, weights: &[(u32, u64)]) -> Vec<(u32, Run)> {
         let total: u128 = weights.iter().map(|(_, weight)| u128::from(*weight)).sum();
         let p = u128::from(self.millionths);
-        let deficit = |below: u128, above: u128| {
-            (u128::from(MILLION) - p).saturating_mul(below).abs_diff(p.saturating_mul(above))
+        let q = u128::from(MILLION) - p;
+        // max(0, (1 − p)·below − p·(at + above), p·above − (1 − p)·(below + at))
+        let deficit = |below: u128, at: u128| {
+            let above = total - below - at;
+            let low = q.saturating_mul(below).saturating_sub(p.saturating_mul(at + above));
+            let high = p.saturating_mul(above).saturating_sub(q.saturating_mul(below + at));
+            low.max(high)
         };
         let mut runs = Vec::with_capacity(2 * weights.len() + 1);
         let (mut next, mut below) = (0u32, 0u128);
         for (candidate, weight) in weights {
             let gap = u64::from(candidate.saturating_sub(next));
-            runs.push((next, Run { candidates: gap, deficit: deficit(below, total - below) }));
+            runs.push((next, Run { candidates: gap, deficit: deficit(below, 0) }));
             let weight = u128::from(*weight);
-            runs.push((*candidate, Run { candidates: 1, deficit: deficit(below, total - below - weight) }));
+            runs.push((*candidate, Run { candidates: 1, deficit: deficit(below, weight) }));
             below += weight;
             next = candidate + 1;
         }
         let gap = u64::from(candidates.count.saturating_sub(next));
-        runs.push((next, Run { candidates: gap, deficit: deficit(below, total - below) }));
+        runs.push((next, Run { candidates: gap, deficit: deficit(below, 0) }));
         runs
     }
 }

@@ -229,7 +229,11 @@ proptest! {
                     weights.iter().filter(|(of, _)| keep(*of)).map(|(_, weight)| i128::from(*weight)).sum()
                 };
                 let p = i128::from(millionths);
-                let score = |v: u32| -((1_000_000 - p) * side(&|of| of < v) - p * side(&|of| of > v)).abs();
+                let score = |v: u32| {
+                    let (below, at, above) = (side(&|of| of < v), side(&|of| of == v), side(&|of| of > v));
+                    let (low, high) = ((1_000_000 - p) * below - p * (at + above), p * above - (1_000_000 - p) * (below + at));
+                    -low.max(high).max(0)
+                };
                 (keys.value(at), (0..candidates.count).map(score).collect())
             }).collect()
         };

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod cookbook;
 mod fixture;
 mod gateway;
 mod http;

@@ -45,7 +45,7 @@ impl Exact {
     /// The same with smaller bounds.
     pub async fn analyse_within(&self, sql: &str, bounds: BoundsRequest) -> Result<Result<Analysed, Refusal>, String> {
         let planned = self.planned(sql).await?;
-        let options = Options { bounds, with_error_columns: false, max_cells: 100_000 };
+        let options = Options { bounds, with_error_columns: false, max_cells: 100_000, diagnostics: false };
         let mut public = PublicRows::none();
         loop {
             match analyse(&planned, &options, &public) {

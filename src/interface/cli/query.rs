@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::client::{AnswerView, Form, HeaderFacts, Server};
 use super::failure::{Failure, output, say};
 use super::table::{self, figure, percent, printable};
-use crate::gateway::Question;
+use crate::gateway::{BoundsRequest, Question, TargetError};
 
 /// Asks one SELECT statement; the answer goes to standard output, its price to standard error.
 #[derive(Debug, Args)]
@@ -22,6 +22,21 @@ pub(super) struct Query {
     /// The price of the whole query; the policy's default when absent.
     #[arg(long, value_name = "E", allow_negative_numbers = true)]
     epsilon: Option<f64>,
+    /// The smallest price at which every column is as exact as this in groups of `--group-size` units: 0.1 is 10 %.
+    #[arg(long, value_name = "SHARE", conflicts_with = "epsilon")]
+    target_error: Option<f64>,
+    /// The number of units, of one row each, that `--target-error` is about.
+    #[arg(long, value_name = "UNITS", default_value_t = 1_000)]
+    group_size: u64,
+    /// How many groups one unit counts in, where the policy allows more: less noise, and some rows left out.
+    #[arg(long, value_name = "N")]
+    max_groups: Option<u32>,
+    /// How many rows of one unit count in a group, where the policy allows more.
+    #[arg(long, value_name = "N")]
+    max_rows: Option<u32>,
+    /// Say what share of units and rows was bounded or clamped (JSON only): noised, out of the same price.
+    #[arg(long)]
+    diagnostics: bool,
     /// What the answer is for, where a policy asks.
     #[arg(long, value_name = "PURPOSE")]
     purpose: Option<String>,
@@ -64,6 +79,13 @@ impl Query {
         let question = Question {
             sql: statement(self.sql)?,
             epsilon: self.epsilon,
+            target_error: self.target_error.map(|relative| TargetError { relative, group_size: self.group_size }),
+            bounds: (self.max_groups.is_some() || self.max_rows.is_some()).then(|| BoundsRequest {
+                max_groups_per_unit: self.max_groups,
+                max_rows_per_unit_per_group: self.max_rows,
+                ..BoundsRequest::default()
+            }),
+            diagnostics: self.diagnostics,
             purpose: self.purpose,
             dry_run: self.dry_run,
             with_error_columns: self.with_error_columns,
@@ -150,7 +172,10 @@ fn cost(answer: &AnswerView) -> String {
         String::new()
     } else {
         let accounts: Vec<_> = privacy.charges.iter().map(|charge| printable(&charge.account)).collect();
-        let verb = if answer.rows.is_some() { "charged to" } else { "would be charged to" };
+        // An explanation has rows and costs nothing.
+        let explains =
+            matches!(&answer.columns[..], [column] if column.name == "plan") && matches!(answer.accuracy[..], [None]);
+        let verb = if answer.rows.is_some() && !explains { "charged to" } else { "would be charged to" };
         format!("; {verb} {}", accounts.join(", "))
     };
     price + &rho + &selection + &payers

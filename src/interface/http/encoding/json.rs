@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::EncodingError;
 use super::cell::Rows;
-use crate::gateway::{Accuracy, Answer, BudgetLine, GroupFacts, PrivacyFacts};
+use crate::gateway::{Accuracy, Answer, BudgetLine, Diagnostics, GroupFacts, PrivacyFacts};
 
 /// A column of an answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,6 +39,9 @@ pub struct AnswerDocument<'a> {
     budget: &'a [BudgetLine],
     /// Which groups may appear.
     groups: &'a GroupFacts,
+    /// By release, what bounding took away: only where `diagnostics` was asked for.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    diagnostics: &'a [Diagnostics],
 }
 
 /// `answer` as JSON.
@@ -57,6 +60,7 @@ pub(in super::super) fn to_json(answer: &Answer) -> Result<Vec<u8>, EncodingErro
         privacy: &answer.privacy,
         budget: &answer.budget,
         groups: &answer.groups,
+        diagnostics: &answer.diagnostics,
     };
     Ok(serde_json::to_vec(&document)?)
 }
