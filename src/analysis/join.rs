@@ -153,7 +153,9 @@ impl Analysis<'_> {
         let rows = l.rows.zip(r.rows).and_then(|(l, r)| l.checked_mul(r.max(1)));
         let inner = |unit: usize, mut columns: Vec<Facts>, rows: Option<u64>| {
             // A row may be there several times now.
-            columns.iter_mut().for_each(|facts| facts.numbers_rows = false);
+            for facts in &mut columns {
+                facts.numbers_rows = false;
+            }
             Relation::Private(PrivateRelation {
                 rows,
                 datasets: datasets.clone(),

@@ -34,6 +34,7 @@ pub enum Keys {
 
 /// What is known of one column of a relation, or of one expression over it.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, known or not")]
 pub struct Facts {
     /// The policies' columns that it is made of, each with what it may be used for.
     pub sources: BTreeMap<String, Uses>,

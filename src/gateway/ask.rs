@@ -5,31 +5,28 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::accounting::{Accounting, Delta, Loss, pure_as_zcdp};
-use crate::analysis::{
-    Analysed, AnalysedRelease, Options, Origin, Outcome, PublicRows, analyse, known_of, with_values,
-};
+use crate::accounting::Delta;
+use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, analyse, known_of, with_values};
 use crate::catalog::Freshness;
 use crate::engine::EngineError;
 use crate::ledger::{HeldRelease, ReleaseKey};
-use crate::release::{Groups, MeasureKind, Output, ReleaseNode, ReleaseSpec, SelectionKey};
+use crate::release::{ReleaseNode, SelectionKey};
 use crate::sql;
 
 use super::authorise::authorise;
 use super::charge::{Charged, accounts, charge, lines, summed};
+use super::facts::{Facts, answer_schema, decode, encode, under};
 use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
-    Accuracy, Answer, Caller, ChargeLine, Code, Diagnostics, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
-    budget, explain, run_blocking, translate,
+    Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget, explain,
+    run_blocking, translate,
 };
 
 impl Gateway {
@@ -522,113 +519,6 @@ impl Default for FanOuts {
     }
 }
 
-/// What an answer says of itself; from policy, SQL and price alone.
-struct Facts<'a> {
-    analysed: &'a Analysed,
-    /// By release.
-    noise: &'a [PricedRelease],
-    priced: &'a Priced,
-}
-
-impl Facts<'_> {
-    fn privacy(&self, cached: bool, charges: Vec<ChargeLine>) -> PrivacyFacts {
-        let steps = self.noise.iter().fold(0u64, |sum, release| sum.saturating_add(release.precision()));
-        let delta = self.noise.iter().map(|release| release.cost().delta.to_f64()).sum();
-        let accounting = self.noise.first().map_or(Accounting::Zcdp, |release| release.accounting);
-        let zcdp = self.analysed.datasets().values().any(|policy| policy.privacy.accounting == Accounting::Zcdp);
-        let rho = match Loss::from_steps(accounting, steps) {
-            Loss::Zcdp(rho) => Some(rho),
-            Loss::Pure(epsilon) => zcdp.then(|| pure_as_zcdp(epsilon)),
-        };
-        PrivacyFacts {
-            epsilon: self.priced.epsilon.to_f64(),
-            delta: match accounting {
-                Accounting::Zcdp => self.priced.query_delta.to_f64(),
-                Accounting::Pure => 0.0,
-            },
-            rho: rho.map(crate::accounting::Rho::to_f64),
-            delta_selection: delta,
-            cached,
-            charges,
-        }
-    }
-
-    /// The groups of all releases together: public if those of each are, as small as the largest minimum.
-    fn groups(&self) -> GroupFacts {
-        let releases = self.analysed.releases();
-        GroupFacts {
-            public: releases.iter().all(|release| matches!(release.spec.groups, Groups::Public { .. })),
-            min_size: releases.iter().map(|release| release.spec.min_group_size).max().unwrap_or(1),
-            units_to_appear_95: self
-                .noise
-                .iter()
-                .map(|release| release.noise.selection().map_or(1, |selection| selection.units_to_appear_95))
-                .max()
-                .unwrap_or(1),
-        }
-    }
-
-    /// The diagnostics that were drawn behind the SQL's releases.
-    fn diagnostics(&self, drawn: &[RecordBatch]) -> Vec<Diagnostics> {
-        let of_release = |(batch, noise): (&RecordBatch, &PricedRelease)| {
-            let number = |column: usize| {
-                let column =
-                    arrow::compute::cast(batch.columns().get(column)?, &arrow::datatypes::DataType::Float64).ok()?;
-                let column = column.as_primitive_opt::<arrow::datatypes::Float64Type>()?;
-                (column.len() == 1 && !column.is_null(0)).then(|| column.value(0))
-            };
-            let units = number(0).filter(|units| *units > 0.0);
-            let share = |column: usize| Some((number(column)? / units?).clamp(0.0, 1.0));
-            Diagnostics {
-                units_in_more_groups: share(1),
-                units_with_more_rows: share(2),
-                units_with_clamped_values: share(3),
-                share_of_rows_left_out: share(4),
-                share_of_rows_clamped: share(5),
-                std_dev: units.and_then(|units| Some(noise.noise.measures().first()?.std_dev() / units)),
-            }
-        };
-        drawn.iter().zip(self.noise).skip(self.analysed.of_sql()).map(of_release).collect()
-    }
-
-    fn accuracy(&self) -> Vec<Option<Accuracy>> {
-        self.analysed.origins().iter().map(|origin| origin.and_then(|origin| self.output_accuracy(origin))).collect()
-    }
-
-    fn output_accuracy(&self, origin: Origin) -> Option<Accuracy> {
-        let spec: &ReleaseSpec = &self.analysed.releases().get(origin.release)?.spec;
-        let noise = &self.noise.get(origin.release)?.noise;
-        let (law, step) = match &spec.outputs.get(origin.output)?.1 {
-            Output::Units => (noise.units()?, 1.0),
-            Output::Count { measure } => (noise.measures().get(*measure)?, 1.0),
-            Output::Sum { measure } => {
-                let MeasureKind::Sum { lattice, .. } = &spec.measures.get(*measure)?.kind else { return None };
-                (noise.measures().get(*measure)?, lattice.describe().step)
-            }
-            Output::Quantile { quantile } => {
-                return Some(Accuracy {
-                    mechanism: "exponential",
-                    std_dev: None,
-                    half_width_95: None,
-                    per_row: false,
-                    quantile: Some(f64::from(spec.quantiles.get(*quantile)?.millionths) / 1e6),
-                });
-            }
-            Output::Computed { measures, .. } => {
-                let mechanism = noise.measures().get(*measures.first()?)?.mechanism();
-                return Some(Accuracy { mechanism, std_dev: None, half_width_95: None, per_row: true, quantile: None });
-            }
-        };
-        Some(Accuracy {
-            mechanism: law.mechanism(),
-            std_dev: Some(law.std_dev() * step),
-            half_width_95: Some(law.half_width_95() * step),
-            per_row: false,
-            quantile: None,
-        })
-    }
-}
-
 /// What is said of the charge when something fails after it.
 const CHARGED: &str = "the releases below it were drawn and charged, and are free when they are asked for again";
 
@@ -657,28 +547,6 @@ fn selection_key(key: ReleaseKey) -> SelectionKey {
     half
 }
 
-/// The result's columns as the SQL names them, without qualifiers.
-fn answer_schema(analysed: &Analysed) -> SchemaRef {
-    let fields: Vec<_> = analysed
-        .post()
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| arrow::datatypes::Field::new(field.name(), field.data_type().clone(), true))
-        .collect();
-    Arc::new(Schema::new(fields))
-}
-
-fn under(schema: &SchemaRef, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, GatewayError> {
-    rows.into_iter()
-        .map(|batch| {
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
-                .map_err(|_| translate::internal("the result has other columns than its plan"))
-        })
-        .collect()
-}
-
 /// Rows of a small result as values.
 fn scalars(rows: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, GatewayError> {
     let mut values = Vec::new();
@@ -696,23 +564,4 @@ fn scalars(rows: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, GatewayError> 
 fn scalar_of(rows: &[RecordBatch]) -> Option<ScalarValue> {
     let batch = rows.iter().find(|batch| batch.num_rows() > 0)?;
     ScalarValue::try_from_array(batch.column(0), 0).ok()
-}
-
-fn encode(batch: &RecordBatch) -> Result<Vec<u8>, GatewayError> {
-    let mut bytes = Vec::new();
-    StreamWriter::try_new(&mut bytes, &batch.schema())
-        .and_then(|mut writer| {
-            writer.write(batch)?;
-            writer.finish()
-        })
-        .map_err(|_| translate::internal("a drawn release could not be encoded"))?;
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Result<RecordBatch, GatewayError> {
-    StreamReader::try_new(bytes, None)
-        .and_then(|mut reader| reader.next().transpose())
-        .ok()
-        .flatten()
-        .ok_or_else(|| translate::internal("a kept release could not be decoded"))
 }

@@ -16,6 +16,7 @@ mod charge;
 mod describe;
 mod error;
 mod explain;
+mod facts;
 mod in_flight;
 mod price;
 mod question;

@@ -90,7 +90,6 @@ impl Query {
             dry_run: self.dry_run,
             with_error_columns: self.with_error_columns,
             idempotency_key: self.idempotency_key,
-            ..Question::default()
         };
         let form = match self.format {
             OutputFormat::Table | OutputFormat::Json => Form::Json,
