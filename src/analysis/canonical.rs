@@ -260,5 +260,6 @@ fn unexpected() -> Refusal {
         kind: RefusalKind::Internal,
         detail: "a plan that the analysis let through is not known".into(),
         hint: None,
+        position: None,
     }
 }

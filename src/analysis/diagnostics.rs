@@ -80,6 +80,7 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
         kind: RefusalKind::Internal,
         detail: "a share has no lattice".into(),
         hint: None,
+        position: None,
     })?;
     let of_filter = |filter: usize| Measure { kind: MeasureKind::Rows, filter: Some(filter) };
     let of_share = |argument: usize| Measure { kind: MeasureKind::Sum { argument, lattice: share }, filter: None };

@@ -5,6 +5,11 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use crate::catalog::{DatasetTable, Protection};
 use crate::release::{CapNode, ReleasedNode};
 
+use super::refusal::shown;
+
+/// The longest condition that is shown whole, in characters.
+const LONGEST: usize = 200;
+
 /// One line for each operator of a release's input, the last one first, indented by two spaces a level.
 #[must_use]
 pub fn relations(plan: &LogicalPlan) -> Vec<String> {
@@ -36,10 +41,10 @@ fn walk(plan: &LogicalPlan, depth: usize, lines: &mut Vec<String>) {
             walk(&filter.input, depth, lines);
             return;
         }
-        LogicalPlan::Filter(filter) => say(format!("keep rows where {}", filter.predicate)),
+        LogicalPlan::Filter(filter) => say(format!("keep rows where {}", short(&filter.predicate))),
         LogicalPlan::Join(join) => {
-            let on: Vec<String> = join.on.iter().map(|(a, b)| format!("{a} = {b}")).collect();
-            let conditions: Vec<String> = on.into_iter().chain(join.filter.iter().map(ToString::to_string)).collect();
+            let on: Vec<String> = join.on.iter().map(|(a, b)| format!("{} = {}", shown(a), shown(b))).collect();
+            let conditions: Vec<String> = on.into_iter().chain(join.filter.iter().map(short)).collect();
             let conditions =
                 if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
             say(format!("{} join{conditions}", join.join_type));
@@ -79,9 +84,11 @@ fn is_has_unit(predicate: &Expr) -> bool {
     matches!(predicate, Expr::IsNotNull(inner) if matches!(inner.as_ref(), Expr::Column(_)))
 }
 
-fn shown(expr: &Expr) -> String {
-    match expr {
-        Expr::Alias(alias) => shown(&alias.expr),
-        other => other.to_string(),
+/// As SQL, and not longer than a line of a report.
+fn short(expr: &Expr) -> String {
+    let text = shown(expr).replace("$subquery", "the value of the subquery");
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{} ...", &text[..at]),
+        None => text,
     }
 }

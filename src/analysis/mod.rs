@@ -158,6 +158,10 @@ impl Analysed {
 /// # Errors
 /// A [`Refusal`] when it cannot be answered privately; its text depends on the SQL and on policies alone.
 pub fn analyse(planned: &Planned, options: &Options, public: &PublicRows) -> Result<Outcome, Refusal> {
+    analysed(planned, options, public).map_err(|refusal| refusal.located(planned.plan()))
+}
+
+fn analysed(planned: &Planned, options: &Options, public: &PublicRows) -> Result<Outcome, Refusal> {
     check_request(&options.bounds)?;
     let mut analysis = Analysis {
         request: &options.bounds,

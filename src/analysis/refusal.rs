@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::Expr;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::unparser::Unparser;
 
 /// What kind of refusal it is; the gateway maps it to a code that callers see.
@@ -30,24 +30,54 @@ pub struct Refusal {
     pub detail: String,
     /// A rewrite that works, or what else to do.
     pub hint: Option<String>,
+    /// Where the clause begins in the SQL, from line 1 and column 1.
+    pub position: Option<(u64, u64)>,
 }
 
 impl Refusal {
     pub(crate) fn not_private(detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::NotPrivate, detail: detail.into(), hint: Some(hint.into()) }
+        Self { kind: RefusalKind::NotPrivate, detail: detail.into(), hint: Some(hint.into()), position: None }
     }
 
     pub(crate) fn not_allowed(detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::NotAllowed, detail: detail.into(), hint: Some(hint.into()) }
+        Self { kind: RefusalKind::NotAllowed, detail: detail.into(), hint: Some(hint.into()), position: None }
     }
 
     pub(crate) fn too_large(detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::TooLarge, detail: detail.into(), hint: Some(hint.into()) }
+        Self { kind: RefusalKind::TooLarge, detail: detail.into(), hint: Some(hint.into()), position: None }
     }
 
     pub(crate) fn request(detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Request, detail: detail.into(), hint: Some(hint.into()) }
+        Self { kind: RefusalKind::Request, detail: detail.into(), hint: Some(hint.into()), position: None }
     }
+}
+
+impl Refusal {
+    /// The same with the place in the SQL of the clause that it quotes first, if the plan has it.
+    pub(super) fn located(self, plan: &LogicalPlan) -> Self {
+        let Some(clause) = self.detail.split('`').nth(1).map(str::to_owned) else { return self };
+        let mut position = None;
+        let _ = plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|part| {
+                    if shown(part) == clause
+                        && let Some(first) = first_place(part)
+                    {
+                        position = Some(first);
+                        return Ok(TreeNodeRecursion::Stop);
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        });
+        Self { position, ..self }
+    }
+}
+
+/// Where the first column of an expression stands in the SQL.
+fn first_place(expr: &Expr) -> Option<(u64, u64)> {
+    let starts = expr.column_refs().into_iter().filter_map(|column| column.spans.first()).map(|span| span.start);
+    starts.map(|start| (start.line, start.column)).filter(|(line, _)| *line > 0).min()
 }
 
 /// An expression as SQL, for a message: without the casts that the engine adds, and without the names that it makes up.
@@ -91,6 +121,6 @@ impl std::error::Error for Refusal {}
 impl From<datafusion::common::DataFusionError> for Refusal {
     /// Rebuilding a plan that DataFusion itself made should not fail. The error names columns of the plan, no data.
     fn from(error: datafusion::common::DataFusionError) -> Self {
-        Self { kind: RefusalKind::Internal, detail: error.strip_backtrace(), hint: None }
+        Self { kind: RefusalKind::Internal, detail: error.strip_backtrace(), hint: None, position: None }
     }
 }

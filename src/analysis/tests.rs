@@ -537,3 +537,11 @@ async fn analysts_sql_is_answered() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[tokio::test]
+async fn a_refusal_says_where_its_clause_stands() {
+    let refusal = analysed("SELECT origin,\n  sum(day) AS days FROM united.flights GROUP BY origin").await.unwrap_err();
+    assert_eq!(refusal.position, Some((2, 7)), "{refusal:?}");
+    let refusal = analysed("SELECT count(*) FROM united.flights WHERE flight > 100").await.unwrap_err();
+    assert_eq!(refusal.position, Some((1, 43)), "{refusal:?}");
+}

@@ -101,6 +101,8 @@ impl Engine {
             .with_default_catalog_and_schema(SQL_CATALOG, "public")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(false)
+            // So that a refusal can say where its clause stands.
+            .set_bool("datafusion.sql_parser.collect_spans", true)
             // A footer's figures are its owner's word, and exact: nothing is answered from them.
             .with_collect_statistics(false)
             // A join must do the same work whatever its other side holds.

@@ -45,7 +45,11 @@ pub(super) fn refusal(refusal: Refusal) -> GatewayError {
         RefusalKind::Request => Code::RequestInvalid,
         RefusalKind::Internal => return internal(&refusal.detail),
     };
-    GatewayError { code, detail: refusal.detail, hint: refusal.hint }
+    let detail = match refusal.position {
+        Some((line, column)) => format!("{} (line {line}, column {column})", refusal.detail),
+        None => refusal.detail,
+    };
+    GatewayError { code, detail, hint: refusal.hint }
 }
 
 pub(super) fn price(error: &PriceError) -> GatewayError {
