@@ -477,14 +477,12 @@ fn divisor_is_safe(divisor: &Expr) -> bool {
 /// Whether a decimal result has all the digits that it may need. Integers wrap, which fails on no row.
 fn decimals_fit(op: Operator, left: &DataType, right: &DataType) -> bool {
     let parts = |kind: &DataType| match kind {
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => Some((i32::from(*p), i32::from(*s))),
+        DataType::Decimal128(p, s) => Some((i32::from(*p), i32::from(*s))),
         _ => None,
     };
     let (Some((p1, s1)), Some((p2, s2))) = (parts(left), parts(right)) else {
-        return parts(left).is_none() && parts(right).is_none();
+        // Decimals of other widths have fewer digits to spare, or are met by integers.
+        return !left.is_decimal() && !right.is_decimal();
     };
     match op {
         Operator::Plus | Operator::Minus => (p1 - s1).max(p2 - s2) + s1.max(s2) < 38,

@@ -272,14 +272,18 @@ fn public_of(plan: &LogicalPlan, known: &[Known]) -> LogicalPlan {
     }
 }
 
-/// Whether a join has a condition that is no equality.
+/// Whether a join has a condition that is no equality of an expression of one side with one of the other: the engine then
+/// compares each row with all those of its key.
 fn compares_more(join: &Join) -> bool {
-    join.filter
-        .as_ref()
-        .map(split_conjunction)
-        .unwrap_or_default()
-        .into_iter()
-        .any(|part| !matches!(part, Expr::BinaryExpr(BinaryExpr { op: Operator::Eq, .. })))
+    let of = |expr: &Expr, schema: &DFSchemaRef| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    };
+    let (left, right) = (join.left.schema(), join.right.schema());
+    join.filter.as_ref().map(split_conjunction).unwrap_or_default().into_iter().any(|part| {
+        !matches!(part, Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b })
+            if (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
+    })
 }
 
 /// Whether DataFusion made this relation of a correlated scalar subquery.

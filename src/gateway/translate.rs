@@ -1,5 +1,7 @@
 //! From each stage's own errors to what a caller may read. Detail is logged here, once, and never sent (STYLE 20).
 
+use arrow::error::ArrowError;
+
 use crate::analysis::{Refusal, RefusalKind};
 use crate::catalog::CatalogError;
 use crate::engine::EngineError;
@@ -119,7 +121,28 @@ pub(super) fn charged_engine(error: EngineError) -> GatewayError {
 
 /// What fails above the releases: it sees public and released values alone, so that its reason may be told.
 pub(super) fn post(error: &EngineError, charge: &str) -> GatewayError {
+    use datafusion::common::DataFusionError as E;
     let EngineError::DataFusion(error) = error else { return internal("a plan above the releases is not proven") };
+    // What a file or the memory says may name paths.
+    let tells = match error.find_root() {
+        E::Execution(_) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) => true,
+        E::ArrowError(error, _) => !matches!(
+            error.as_ref(),
+            ArrowError::ExternalError(_)
+                | ArrowError::IoError(..)
+                | ArrowError::ParquetError(_)
+                | ArrowError::MemoryError(_)
+        ),
+        _ => false,
+    };
+    if !tells {
+        tracing::error!(kind = error_kind(error), "what is computed from released values failed");
+        return GatewayError::new(
+            Code::Internal,
+            format!("what is computed from the released values failed; {charge}"),
+        )
+        .with_hint("try again; if it fails again, tell the operator the time of this answer");
+    }
     let reason = error.find_root().strip_backtrace().lines().next().unwrap_or_default().to_owned();
     GatewayError::new(Code::SqlInvalid, format!("what is computed from the released values failed: {reason}; {charge}"))
         .with_hint("mend that part: divide by nullif(x, 0), use TRY_CAST, or make a scalar subquery give one row")

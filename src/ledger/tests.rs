@@ -56,6 +56,7 @@ on_every_storage!(
         an_idempotency_key_conflicts_with_anything_else,
         charges_that_could_spend_for_nothing_are_refused,
         windows_are_accounts_of_their_own,
+        the_releases_of_a_query_are_paid_together_or_not_at_all,
     ],
     releases: [
         another_delta_is_another_draw,

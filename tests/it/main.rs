@@ -16,4 +16,5 @@ mod http;
 mod ledger_races;
 mod noise_oracle;
 mod policy_files;
+mod releases;
 mod tidy;

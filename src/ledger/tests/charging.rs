@@ -273,3 +273,21 @@ pub(super) async fn windows_are_accounts_of_their_own(store: &dyn Store) {
     assert!(matches!(store.charge(&in_window(1, "2026-12")).await.unwrap(), ChargeOutcome::AlreadyPaid { .. }));
     assert_eq!(store.check().await.unwrap().accounts, 3);
 }
+
+pub(super) async fn the_releases_of_a_query_are_paid_together_or_not_at_all(store: &dyn Store) {
+    store.add_consumer("dot", None).await.unwrap();
+    // Each fits alone; the second does not after the first.
+    let outcomes = store.charge_all(&[charge("dot", 1, 60), charge("dot", 2, 60)]).await.unwrap();
+    assert!(matches!(&outcomes[..], [ChargeOutcome::Refused { .. }]), "{outcomes:?}");
+    assert_eq!(spent(store, "dot").await, [None, None]);
+    assert_eq!(store.has_paid("dot", ReleaseKey([1; 32]), 1).await.unwrap(), None);
+    let outcomes = store.charge_all(&[charge("dot", 1, 60), charge("dot", 2, 40)]).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, ChargeOutcome::Charged { .. })), "{outcomes:?}");
+    assert_eq!(spent(store, "dot").await[0], Some(zcdp_spent(100, 2)));
+    // What was paid for is free beside what is not there.
+    let outcomes = store.charge_all(&[charge("dot", 1, 60), charge("dot", 3, 1)]).await.unwrap();
+    assert!(matches!(&outcomes[..], [ChargeOutcome::Refused { .. }]), "{outcomes:?}");
+    let outcomes = store.charge_all(&[charge("dot", 1, 60), charge("dot", 2, 40)]).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, ChargeOutcome::AlreadyPaid { .. })), "{outcomes:?}");
+    assert_eq!(spent(store, "dot").await[0], Some(zcdp_spent(100, 2)));
+}
