@@ -24,6 +24,8 @@ use super::relation::{Facts, Keys};
 
 /// How many columns' values one text may be made of.
 const MAX_JOINED_TEXTS: u32 = 4;
+/// A literal of so many bytes counts as one of them.
+const LONG_LITERAL_BYTES: usize = 128;
 /// The longest pattern of LIKE.
 const MAX_PATTERN_BYTES: usize = 128;
 
@@ -68,13 +70,26 @@ impl Scope<'_> {
             }
             Expr::Column(column) => {
                 let index = self.schema.index_of_column(column)?;
+                if has_small_dictionary(self.schema.field(index).data_type()) {
+                    // Where batches are put together, one value more than its keys can number is an error.
+                    return Err(Refusal::not_private(
+                        format!(
+                            "`{}` is stored with a dictionary of few keys, which one row may overflow",
+                            shown(expr)
+                        ),
+                        "ask its owner to store it as plain text, or with 32-bit keys",
+                    ));
+                }
                 let facts = self.columns.get(index).cloned().unwrap_or_default();
                 Ok(Total { expr: expr.clone(), facts })
             }
             Expr::Literal(value, _) => {
                 // A literal's own metadata could be anything; only the value counts.
                 let keys = Some(Keys::Listed(vec![value.clone()].into()));
-                let facts = Facts { interval: point(value), keys, per_unit: true, ..Facts::default() };
+                // A long literal is as long as a column's value may be.
+                let texts = value.try_as_str().flatten().map_or(0, |text| text.len() / LONG_LITERAL_BYTES);
+                let texts = u32::try_from(texts).unwrap_or(u32::MAX);
+                let facts = Facts { interval: point(value), keys, per_unit: true, texts, ..Facts::default() };
                 Ok(Total { expr: Expr::Literal(value.clone(), None), facts })
             }
             Expr::BinaryExpr(binary) => self.binary(binary),
@@ -340,6 +355,16 @@ impl Scope<'_> {
             })?;
             return self.total(&Expr::Literal(value, None));
         }
+        if let (DataType::Timestamp(_, None), DataType::Date32) = (&from, to) {
+            // A moment out of the calendar has no date: cut to its day first, which gives NULL there.
+            let day = datafusion::functions::datetime::date_trunc();
+            let types = [DataType::Utf8, from.clone()];
+            let cut = functions::total(&day, vec![lit("day"), total.expr], &types, self.schema).map_err(|why| {
+                Refusal::not_private(format!("a cast from {from} to {to} {}", why.reason()), why.hint())
+            })?;
+            let expr = Expr::TryCast(TryCast::new(Box::new(cut), to.clone()));
+            return Ok(Total { expr, facts: Facts::computed_from([&total.facts]) });
+        }
         if !is_lossless(&from, to) && !tries_to_null(&from, to) {
             return Err(unknown(
                 &format!("a cast from {from} to {to}, which may fail on a row,"),
@@ -504,9 +529,19 @@ fn tries_to_null(from: &DataType, to: &DataType) -> bool {
         || ((plain(from) || truth(from)) && text(to))
         || (truth(from) && plain(to))
         || (plain(from) && truth(to))
-        || matches!((from, to), (DataType::Timestamp(_, None), DataType::Date32))
         || matches!((from, to), (DataType::Date32, DataType::Timestamp(_, None)))
         || matches!((from, to), (DataType::Timestamp(_, None), DataType::Timestamp(_, None)))
+}
+
+/// A dictionary whose keys have 8 or 16 bits; or runs, whose ends may have as few.
+pub(super) fn has_small_dictionary(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(key, _) => {
+            matches!(**key, DataType::Int8 | DataType::UInt8 | DataType::Int16 | DataType::UInt16)
+        }
+        DataType::RunEndEncoded(..) => true,
+        _ => false,
+    }
 }
 
 /// A cast that keeps every value and every difference between values, and fails on none.

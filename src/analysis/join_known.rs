@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType};
 use datafusion::functions_aggregate::expr_fn::{count, max};
@@ -21,7 +22,7 @@ use super::Analysis;
 use super::expression::Scope;
 use super::join::{equalities, mark};
 use super::known::{Known, known_of};
-use super::operators::Walked;
+use super::operators::{Walked, number};
 use super::refusal::Refusal;
 use super::relation::{Facts, Keys, PrivateRelation, Relation, names};
 
@@ -34,10 +35,10 @@ impl Analysis<'_> {
         plan: LogicalPlan,
         relation: &Relation,
     ) -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
-        if let Relation::Public(columns) = relation
+        if let Relation::Public(_) = relation
             && let Ok(total) = total_public(&plan)
         {
-            return Ok((total, columns.clone()));
+            return Ok(total);
         }
         if matches!(relation, Relation::Released(_)) && is_correlated(&plan) {
             return Err(Refusal::not_private(
@@ -381,38 +382,37 @@ fn has_equality(join: &Join) -> bool {
     in_filter || join.on.iter().any(|(a, b)| (of(a, left) && of(b, right)) || (of(a, right) && of(b, left)))
 }
 
-/// A public table, perhaps filtered and projected by total expressions; refused if it is anything else.
-fn total_public(plan: &LogicalPlan) -> Result<LogicalPlan, Refusal> {
-    let over = |input: &LogicalPlan| -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
-        let input = total_public(input)?;
-        let columns = vec![Facts::default(); input.schema().fields().len()];
-        Ok((input, columns))
-    };
+/// A public table, perhaps filtered and projected by total expressions, with what is known of its columns; refused if it is
+/// anything else.
+fn total_public(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<Facts>), Refusal> {
     match plan {
-        LogicalPlan::TableScan(_) => Ok(plan.clone()),
+        LogicalPlan::TableScan(scan) => {
+            let fields = scan.projected_schema.fields();
+            let facts = |kind: &DataType| Facts { texts: 1, ..Facts::default() }.with_interval(number(kind));
+            Ok((plan.clone(), fields.iter().map(|field| facts(field.data_type())).collect()))
+        }
         LogicalPlan::SubqueryAlias(alias) => {
-            let (input, _) = over(&alias.input)?;
-            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?))
+            let (input, columns) = total_public(&alias.input)?;
+            Ok((LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?), columns))
         }
         LogicalPlan::Filter(filter) => {
-            let (input, columns) = over(&filter.input)?;
-            let predicate =
-                Scope { schema: input.schema(), columns: &columns, narrowed: &[] }.total(&filter.predicate)?.expr;
-            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?))
+            let (input, columns) = total_public(&filter.input)?;
+            let scope = Scope { schema: input.schema(), columns: &columns, narrowed: &[] };
+            let predicate = scope.total(&filter.predicate)?.expr;
+            Ok((LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?), columns))
         }
         LogicalPlan::Projection(projection) => {
-            let (input, columns) = over(&projection.input)?;
+            let (input, columns) = total_public(&projection.input)?;
             let scope = Scope { schema: input.schema(), columns: &columns, narrowed: &[] };
             let names = NamePreserver::new_for_projection();
-            let exprs = projection
-                .expr
-                .iter()
-                .map(|expr| {
-                    let name = names.save(expr);
-                    Ok(name.restore(scope.total(expr)?.expr))
-                })
-                .collect::<Result<Vec<_>, Refusal>>()?;
-            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+            let (mut exprs, mut facts) = (Vec::new(), Vec::new());
+            for expr in &projection.expr {
+                let name = names.save(expr);
+                let total = scope.total(expr)?;
+                exprs.push(name.restore(total.expr));
+                facts.push(total.facts);
+            }
+            Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?), facts))
         }
         _ => Err(Refusal::not_private("a public relation that is computed from several rows", "join the table itself")),
     }

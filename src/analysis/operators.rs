@@ -115,6 +115,14 @@ impl Analysis<'_> {
             }
             Protection::Private(policy) => policy,
         };
+        if fields.iter().any(|field| {
+            *field.name() == policy.privacy.unit && super::expression::has_small_dictionary(field.data_type())
+        }) {
+            return Err(Refusal::not_private(
+                format!("the units of {} are stored with a dictionary of few keys", table.name()),
+                "ask the owner to store them as plain text, or with 32-bit keys",
+            ));
+        }
         let unit = fields
             .iter()
             .position(|field| *field.name() == policy.privacy.unit)
@@ -328,7 +336,7 @@ impl Analysis<'_> {
         let relation = if released {
             Relation::Released(ReleasedRelation { origins: Self::origins(plan, &inputs) })
         } else {
-            Relation::Public(vec![Facts::default(); plan.schema().fields().len()])
+            Relation::Public(vec![Facts { texts: 1, ..Facts::default() }; plan.schema().fields().len()])
         };
         self.with_errors(plan, exprs, inputs.into_iter().map(|(plan, _)| plan).collect(), relation)
     }

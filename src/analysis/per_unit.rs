@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchemaRef, ScalarValue};
-use datafusion::functions::math::expr_fn::isnan;
+use datafusion::functions::math::expr_fn::{isnan, sqrt};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, NullTreatment, Sort, WindowFunction};
 use datafusion::logical_expr::{
@@ -28,6 +28,8 @@ use super::relation::{Facts, PrivateRelation, Relation};
 
 /// A float's range is cut into about this many steps before it is summed for a unit: 2^30, so that 2^32 rows fit 64 bits.
 const STEPS_LOG2: i32 = 30;
+/// And before its square is: 2^20, so that 2^22 rows do.
+const SQUARED_STEPS_LOG2: i32 = 20;
 
 impl Analysis<'_> {
     /// An aggregate over private rows: for each unit by itself where it groups by the unit, a release where it does not.
@@ -264,6 +266,35 @@ impl PerUnit<'_> {
                 let argument = one_form(&argument.expr, &argument_type);
                 Ok((self.place(whole(&argument)), facts.with_interval(interval)))
             }
+            // The middle of the sorted values, whatever order they come in.
+            ("median", false) if argument_type.is_floating() => {
+                let argument = one_form(&argument.expr, &argument_type);
+                Ok((self.place(whole(&argument)), facts.with_interval(interval)))
+            }
+            ("var" | "var_pop" | "stddev" | "stddev_pop", false) => {
+                let (steps, step) = Self::steps(expr, argument, SQUARED_STEPS_LOG2)?;
+                let values = cast(self.place(with_filter(count(steps.clone()))), DataType::Float64);
+                let total = cast(self.place(with_filter(sum(steps.clone()))), DataType::Float64);
+                let squares = cast(self.place(with_filter(sum(steps.clone() * steps))), DataType::Float64);
+                let sample = if name.ends_with("_pop") { 0.0 } else { 1.0 };
+                let spread = (squares - total.clone() * total / values.clone()) / (values.clone() - lit(sample));
+                // What rounding leaves below 0 is 0; one value has no sample variance.
+                let variance = Expr::Case(Case {
+                    expr: None,
+                    when_then_expr: vec![
+                        (Box::new(values.lt_eq(lit(sample))), Box::new(lit(ScalarValue::Float64(None)))),
+                        (Box::new(spread.clone().lt(lit(0.0))), Box::new(lit(0.0))),
+                    ],
+                    else_expr: Some(Box::new(spread * lit(step * step))),
+                });
+                let range = interval.and_then(Interval::finite).map_or(f64::INFINITY, |(lo, hi)| hi - lo);
+                // Of a sample of two, twice the variance of all.
+                let most = range * range / 2.0;
+                if !name.starts_with("stddev") {
+                    return Ok((variance, facts.with_interval(Some(Interval::new(0.0, most)))));
+                }
+                Ok((sqrt(variance), facts.with_interval(Some(Interval::new(0.0, most.sqrt())))))
+            }
             ("bool_and" | "bool_or", false) => {
                 let mut facts = facts;
                 facts.keys = Some(super::relation::Keys::Listed(
@@ -284,7 +315,7 @@ impl PerUnit<'_> {
                 if !argument_type.is_floating() {
                     return Ok((self.place(whole(&argument.expr)), facts));
                 }
-                let (steps, step) = Self::steps(expr, argument)?;
+                let (steps, step) = Self::steps(expr, argument, STEPS_LOG2)?;
                 let total = self.place(with_filter(sum(steps)));
                 Ok((cast(total, DataType::Float64) * lit(step), facts))
             }
@@ -298,7 +329,7 @@ impl PerUnit<'_> {
                     let total = self.place(with_filter(sum(try_cast(inner.clone(), DataType::Int64))));
                     cast(total, DataType::Float64) / values
                 } else if argument_type.is_floating() {
-                    let (steps, step) = Self::steps(expr, argument)?;
+                    let (steps, step) = Self::steps(expr, argument, STEPS_LOG2)?;
                     let total = self.place(with_filter(sum(steps)));
                     cast(total, DataType::Float64) * lit(step) / values
                 } else {
@@ -313,7 +344,7 @@ impl PerUnit<'_> {
 
     /// A float as whole steps of a power of two that is fixed by its bounds. NaN, infinities and what is far out of the
     /// bounds become NULL.
-    fn steps(expr: &Expr, argument: &super::expression::Total) -> Result<(Expr, f64), Refusal> {
+    fn steps(expr: &Expr, argument: &super::expression::Total, steps_log2: i32) -> Result<(Expr, f64), Refusal> {
         let Some((lo, hi)) = argument.facts.interval.and_then(Interval::finite) else {
             return Err(Refusal::not_private(
                 format!("`{}` adds up a float that has no bounds, so that it has no exact sum", shown(expr)),
@@ -321,14 +352,13 @@ impl PerUnit<'_> {
             ));
         };
         let reach = lo.abs().max(hi.abs()).max(f64::MIN_POSITIVE);
-        let step = 2f64.powi((reach.log2().ceil() as i32 - STEPS_LOG2).clamp(-900, 900));
+        let step = 2f64.powi((reach.log2().ceil() as i32 - steps_log2).clamp(-900, 900));
         let float = cast(argument.expr.clone(), DataType::Float64);
         Ok((try_cast(float * lit(1.0 / step), DataType::Int64), step))
     }
 }
 
-const AGGREGATES: &str =
-    "for each unit use count, sum, avg, min, max, bool_and or bool_or, each with FILTER if need be";
+const AGGREGATES: &str = "for each unit use count, sum, avg, min, max, median, var, stddev, bool_and or bool_or, each with FILTER if need be";
 
 fn uncast(expr: &Expr) -> &Expr {
     match expr {

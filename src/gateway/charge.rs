@@ -260,7 +260,7 @@ fn largest_epsilon(priced: &Priced, accounting: Accounting, short: &Shortfall) -
 
 /// What an idempotency key is bound to: all of the request that its answer depends on.
 fn request_hash(question: &Question, priced: &Priced) -> [u8; 32] {
-    let bound = (&question.sql, priced.epsilon.steps(), &question.bounds, &question.purpose);
+    let bound = (&question.sql, priced.epsilon.steps(), &question.bounds, &question.purpose, question.diagnostics);
     let text = serde_json::to_vec(&bound).unwrap_or_default();
     Sha256::digest(&text).into()
 }

@@ -260,7 +260,7 @@ fn order_free(expr: &Expr, schema: &DFSchema) -> Result<(), Unproven> {
     let Expr::AggregateFunction(call) = unaliased(expr) else { return unproven("an unknown aggregate") };
     let floats = |expr: &Expr| expr.get_type(schema).is_ok_and(|kind| kind.is_floating());
     match call.func.name() {
-        "count" | "min" | "max" | "bool_and" | "bool_or" => Ok(()),
+        "count" | "min" | "max" | "median" | "bool_and" | "bool_or" => Ok(()),
         "sum" if !call.params.args.iter().any(floats) => Ok(()),
         other => unproven(format!("the aggregate {other} for each unit")),
     }

@@ -5,3 +5,4 @@ mod exact;
 mod neighbours;
 mod slt;
 mod tpch;
+mod types;

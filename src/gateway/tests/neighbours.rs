@@ -117,6 +117,8 @@ fn source(rng: &mut StdRng) -> &'static str {
             "(SELECT t.u, p.x, t.y, t.g, p.h, t.d FROM w.t t JOIN w.p p ON t.h = p.h) r",
             "(SELECT t.u, t.x, t.y, t.g, p.h, t.d FROM w.t t LEFT JOIN w.p p ON t.h = p.h) r",
             "(SELECT u, sum(x) AS x, avg(y) AS y, min(g) AS g, max(h) AS h, min(d) AS d FROM w.t GROUP BY u) r",
+            "(SELECT u, max(x) AS x, stddev_pop(y) AS y, min(g) AS g, max(h) AS h, min(d) AS d FROM w.t GROUP BY u) r",
+            "(SELECT u, median(x) AS x, var_samp(x) AS y, g, max(h) AS h, min(d) AS d FROM w.t GROUP BY u, g) r",
             "(SELECT u, count(*) AS x, sum(y) AS y, g, max(h) AS h, min(d) AS d FROM w.t GROUP BY u, g) r",
             "(SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY u ORDER BY x) AS i FROM w.t) q WHERE i <= 2) r",
             "(SELECT u, x - lag(x) OVER (PARTITION BY u ORDER BY d, x) AS x, y, g, h, d FROM w.t) r",
