@@ -31,7 +31,7 @@ const MAX_RANGE: i64 = 1_000;
 pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateRelation) -> Result<(), Refusal> {
     let parts = split_conjunction(predicate);
     for part in &parts {
-        if let Some((expr, values)) = listed(part) {
+        if let Some((expr, values)) = listed(part, schema) {
             let kind = expr.get_type(schema)?;
             // Values that the type cannot hold equal none of the expression's.
             let cast: Option<Vec<ScalarValue>> = values
@@ -47,7 +47,7 @@ pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateR
         }
     }
     for part in &parts {
-        if let Some(at) = never_null(part).and_then(|column| schema.index_of_column(column).ok()) {
+        if let Some(at) = never_null(part, schema).and_then(|column| schema.index_of_column(column).ok()) {
             private.columns[at].not_null = true;
         }
         keep_true(part, schema, private)?;
@@ -55,7 +55,7 @@ pub(super) fn narrow(predicate: &Expr, schema: &DFSchema, private: &mut PrivateR
     // Integers and days that two comparisons hold in a short range; numbers that comparisons bound.
     let mut ranges: Vec<(&Expr, Option<i64>, Option<i64>)> = Vec::new();
     for part in &parts {
-        for (expr, op, value) in comparisons(part) {
+        for (expr, op, value) in comparisons(part, schema) {
             bound(expr, op, &value, schema, private);
             let Some(value) = whole(&value, &expr.get_type(schema)?) else { continue };
             let at = ranges.iter().position(|(known, ..)| *known == expr).unwrap_or_else(|| {
@@ -128,17 +128,17 @@ fn keep_true(part: &Expr, schema: &DFSchema, private: &mut PrivateRelation) -> R
 }
 
 /// `x = 1`, `x IN (1, 2)`, `x = 1 OR x = 2`: an expression and the values that it has.
-fn listed(part: &Expr) -> Option<(&Expr, Vec<ScalarValue>)> {
+fn listed<'a>(part: &'a Expr, schema: &DFSchema) -> Option<(&'a Expr, Vec<ScalarValue>)> {
     match part {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Literal(..), Expr::Literal(..)) => None,
             (expr, Expr::Literal(value, _)) | (Expr::Literal(value, _), expr) => {
-                Some((narrower(expr), vec![value.clone()]))
+                Some((narrower(expr, schema), vec![value.clone()]))
             }
             _ => None,
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            let ((a, mut values), (b, more)) = (listed(left)?, listed(right)?);
+            let ((a, mut values), (b, more)) = (listed(left, schema)?, listed(right, schema)?);
             values.extend(more);
             (a == b).then_some((a, values))
         }
@@ -150,16 +150,25 @@ fn listed(part: &Expr) -> Option<(&Expr, Vec<ScalarValue>)> {
                     _ => None,
                 })
                 .collect::<Option<Vec<_>>>()?;
-            Some((narrower(expr), values))
+            Some((narrower(expr, schema), values))
         }
         _ => None,
     }
 }
 
-/// The expression under the widening with which the engine compares it to a literal of a wider type.
-fn narrower(expr: &Expr) -> &Expr {
+/// The expression under the widening with which the engine compares it to a literal of a wider type. Where a condition over
+/// an integer that becomes a wider integer or decimal holds, the integer fits, and the two are one number.
+fn narrower<'a>(expr: &'a Expr, schema: &DFSchema) -> &'a Expr {
+    let integer = |inner: &Expr| inner.get_type(schema).is_ok_and(|kind| kind.is_integer());
     match expr {
         Expr::Cast(cast) if matches!(cast.expr.as_ref(), Expr::Column(_) | Expr::ScalarFunction(_)) => &cast.expr,
+        Expr::TryCast(cast)
+            if matches!(cast.expr.as_ref(), Expr::Column(_))
+                && integer(&cast.expr)
+                && matches!(cast.field.data_type(), DataType::Int64 | DataType::Decimal128(_, 0)) =>
+        {
+            &cast.expr
+        }
         other => other,
     }
 }
@@ -187,13 +196,13 @@ fn restrict(expr: &Expr, values: Vec<ScalarValue>, schema: &DFSchema, private: &
 }
 
 /// `x >= 1`, `1 <= x`, `x BETWEEN 1 AND 2`: comparisons of an expression with a literal.
-fn comparisons(part: &Expr) -> Vec<(&Expr, Operator, ScalarValue)> {
+fn comparisons<'a>(part: &'a Expr, schema: &DFSchema) -> Vec<(&'a Expr, Operator, ScalarValue)> {
     match part {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Literal(..), Expr::Literal(..)) => Vec::new(),
-            (expr, Expr::Literal(value, _)) => vec![(narrower(expr), *op, value.clone())],
+            (expr, Expr::Literal(value, _)) => vec![(narrower(expr, schema), *op, value.clone())],
             (Expr::Literal(value, _), expr) => {
-                op.swap().map(|op| (narrower(expr), op, value.clone())).into_iter().collect()
+                op.swap().map(|op| (narrower(expr, schema), op, value.clone())).into_iter().collect()
             }
             _ => Vec::new(),
         },
@@ -204,7 +213,7 @@ fn comparisons(part: &Expr) -> Vec<(&Expr, Operator, ScalarValue)> {
             };
             [(Operator::GtEq, literal(&between.low)), (Operator::LtEq, literal(&between.high))]
                 .into_iter()
-                .filter_map(|(op, value)| Some((narrower(&between.expr), op, value?)))
+                .filter_map(|(op, value)| Some((narrower(&between.expr, schema), op, value?)))
                 .collect()
         }
         _ => Vec::new(),
@@ -212,19 +221,19 @@ fn comparisons(part: &Expr) -> Vec<(&Expr, Operator, ScalarValue)> {
 }
 
 /// The column that is NULL in no row for which a condition holds.
-fn never_null(part: &Expr) -> Option<&Column> {
-    let column = |expr: &'_ Expr| -> bool { narrower(expr).try_as_col().is_some() };
+fn never_null<'a>(part: &'a Expr, schema: &DFSchema) -> Option<&'a Column> {
+    let column = |expr: &'_ Expr| -> bool { narrower(expr, schema).try_as_col().is_some() };
     match part {
         Expr::IsNotNull(inner) => inner.try_as_col(),
-        Expr::Between(between) if !between.negated => narrower(&between.expr).try_as_col(),
-        Expr::InList(list) if !list.negated => narrower(&list.expr).try_as_col(),
+        Expr::Between(between) if !between.negated => narrower(&between.expr, schema).try_as_col(),
+        Expr::InList(list) if !list.negated => narrower(&list.expr, schema).try_as_col(),
         Expr::BinaryExpr(BinaryExpr {
             left,
             op: Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq,
             right,
         }) => {
             let side = if column(left) { left } else { right };
-            narrower(side).try_as_col()
+            narrower(side, schema).try_as_col()
         }
         _ => None,
     }

@@ -434,7 +434,7 @@ async fn analysts_sql_is_answered() {
             format!(
                 "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE i = 1 GROUP BY dest"
             ),
-            "- L0=8 r=200 m=1",
+            "- L0=1 r=1 m=0",
         ),
         (
             format!(
