@@ -432,6 +432,30 @@ async fn analysts_sql_is_answered() {
         (format!("SELECT DISTINCT dest FROM {f}"), "- L0=8 r=200 m=0"),
         (
             format!(
+                "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE CAST(i AS VARCHAR) <= '2' GROUP BY dest"
+            ),
+            "- L0=8 r=200 m=1",
+        ),
+        (
+            format!(
+                "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE i <= '2' GROUP BY dest"
+            ),
+            "- L0=2 r=2 m=1",
+        ),
+        (
+            format!(
+                "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE CAST(i AS SMALLINT) <= 2 GROUP BY dest"
+            ),
+            "- L0=8 r=200 m=1",
+        ),
+        (
+            format!(
+                "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE i::text < '3' GROUP BY dest"
+            ),
+            "- L0=8 r=200 m=1",
+        ),
+        (
+            format!(
                 "SELECT dest, count(*) FROM (SELECT tailnum, dest, row_number() OVER (PARTITION BY tailnum ORDER BY flight_date) AS i FROM {f}) t WHERE i = 1 GROUP BY dest"
             ),
             "- L0=1 r=1 m=0",
