@@ -111,12 +111,12 @@ fn exp_neg(x: u128) -> u64 {
 
 /// ⌊x·y / 2⁶⁴⌋.
 #[inline]
-const fn multiply_high(x: u64, y: u64) -> u64 {
+pub(super) const fn multiply_high(x: u64, y: u64) -> u64 {
     ((x as u128 * y as u128) >> 64) as u64
 }
 
 /// ⌊x·y / 2⁶³⌋ for x, y ≤ 2⁶³.
 #[inline]
-const fn multiply(x: u64, y: u64) -> u64 {
+pub(super) const fn multiply(x: u64, y: u64) -> u64 {
     ((x as u128 * y as u128) >> 63) as u64
 }

@@ -4,6 +4,8 @@
 
 use num_bigint::BigUint;
 
+use crate::mechanism::bernoulli_exp::{multiply, multiply_high};
+
 /// Weights are counted in units of 2^(−63), or of less fine ones.
 pub(super) const MAX_BITS: u32 = 63;
 
@@ -120,16 +122,4 @@ const fn powers(first: u32) -> [u64; 256] {
         bit /= 2;
     }
     table
-}
-
-/// ⌊x·y / 2⁶⁴⌋.
-#[inline]
-const fn multiply_high(x: u64, y: u64) -> u64 {
-    ((x as u128 * y as u128) >> 64) as u64
-}
-
-/// ⌊x·y / 2⁶³⌋ for x, y ≤ 2⁶³.
-#[inline]
-const fn multiply(x: u64, y: u64) -> u64 {
-    ((x as u128 * y as u128) >> 63) as u64
 }
