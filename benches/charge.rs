@@ -10,12 +10,12 @@ use std::sync::Arc;
 use chrono::Utc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tollgate::accounting::{Cost, Delta, Limit, Loss, Rho};
-use tollgate::ledger::{Account, AccountCharge, Charge, ChargeOutcome, QueryRecord, ReleaseKey, Scope, Store, open};
+use tollgate::ledger::{Account, AccountCharge, Actor, Charge, ChargeOutcome, QueryRecord, ReleaseKey, Scope, Store, open};
 use uuid::Uuid;
 
 fn charge() -> Charge {
     let line = |scope| AccountCharge {
-        account: Account { scope, dataset: "united.flights".into(), window: "lifetime".into() },
+        account: Account { scope, dataset: "united.flights".into(), window: "lifetime".into(), epoch: None },
         limit: Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX },
         cost: Cost { loss: Loss::Zcdp(Rho::from_steps(675_000_000)), delta: Delta::from_steps(1) },
     };
@@ -32,8 +32,10 @@ fn charge() -> Charge {
             sql: "SELECT origin, avg(dep_delay) FROM united.flights GROUP BY origin".into(),
             purpose: Some("statistics".into()),
             datasets: vec!["united.flights".into()],
+            events: "[]".into(),
         },
         at: Utc::now(),
+        reservation: None,
     }
 }
 
@@ -48,7 +50,7 @@ fn charges(criterion: &mut Criterion) {
     let store = runtime.block_on(async {
         let store = open(&format!("sqlite://{}", folder.path().join("ledger.db").display())).await;
         let store = store.unwrap_or_else(|error| panic!("{error}"));
-        store.add_consumer("dot", None).await.unwrap_or_else(|error| panic!("{error}"));
+        store.add_consumer("dot", None, &Actor::command_line()).await.unwrap_or_else(|error| panic!("{error}"));
         store
     });
     let mut group = criterion.benchmark_group("ledger");

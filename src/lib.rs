@@ -42,6 +42,7 @@
 
 pub mod accounting;
 pub mod analysis;
+pub mod audit;
 pub mod catalog;
 pub mod config;
 pub mod demo;

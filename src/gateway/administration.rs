@@ -10,10 +10,13 @@ use uuid::Uuid;
 use crate::accounting::{Delta, Epsilon};
 use crate::catalog::{Catalog, Entry};
 use crate::config::Config;
-use crate::ledger::{self, Grant, Role, Store};
+use crate::ledger::{self, Actor, Grant, Role, Store};
 use crate::policy::{DatasetName, DatasetPolicy, Period};
 
 use super::{BudgetLine, Code, GatewayError, budget, run_blocking, translate};
+
+/// Who works on the storage from here.
+const OPERATOR: Actor = Actor::command_line();
 
 /// A consumer, as an operator lists it.
 #[derive(Debug, Clone, Serialize)]
@@ -58,7 +61,7 @@ impl Administration {
     /// # Errors
     /// When the name is taken or is no name.
     pub async fn add_consumer(&self, name: &str, agency: Option<&str>) -> Result<(), GatewayError> {
-        self.store.add_consumer(name, agency).await.map_err(|error| translate::operator_ledger(&error))
+        self.store.add_consumer(name, agency, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
     }
 
     /// All consumers.
@@ -83,7 +86,7 @@ impl Administration {
     /// # Errors
     /// When there is none of that name.
     pub async fn set_frozen(&self, name: &str, frozen: bool) -> Result<(), GatewayError> {
-        self.store.set_frozen(name, frozen).await.map_err(|error| translate::operator_ledger(&error))
+        self.store.set_frozen(name, frozen, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
     }
 
     /// Makes a token.
@@ -97,7 +100,7 @@ impl Administration {
         owner: Option<&str>,
     ) -> Result<NewToken, GatewayError> {
         let new = ledger::NewToken { role, consumer: consumer.map(Into::into), owner: owner.map(Into::into) };
-        let (id, secret) = self.store.create_token(&new).await.map_err(|error| translate::operator_ledger(&error))?;
+        let (id, secret) = self.store.create_token(&new, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))?;
         Ok(NewToken { id: id.to_string(), secret: secret.expose().to_owned() })
     }
 
@@ -109,7 +112,7 @@ impl Administration {
         let id: Uuid = id.parse().map_err(|_| {
             GatewayError::new(Code::NotFound, "a token's identifier is the one printed when it was made")
         })?;
-        self.store.revoke_token(id).await.map_err(|error| translate::operator_ledger(&error))
+        self.store.revoke_token(id, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
     }
 
     /// Grants a consumer a budget on a dataset, within the owner's cap.
@@ -151,7 +154,7 @@ impl Administration {
                 cap.epsilon, cap.delta
             )));
         }
-        self.store.set_grant(consumer, dataset, &grant).await.map_err(|error| translate::operator_ledger(&error))
+        self.store.set_grant(consumer, dataset, &grant, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
     }
 
     /// A consumer's accounts on every dataset.

@@ -38,6 +38,7 @@ pub(super) fn consumer_accounts(
             scope: Scope::Consumer(consumer.to_owned()),
             dataset: policy.name.to_string(),
             window: per.window(now),
+            epoch: None,
         },
         limit: Limit::from_budget(policy.privacy.accounting, epsilon, delta),
         epsilon,
@@ -77,7 +78,7 @@ pub(super) async fn accounts(
         accounts.extend(own.into_iter().map(|own| AccountCharge { account: own.account, limit: own.limit, cost }));
         let cap = &policy.budget.all_consumers;
         accounts.push(AccountCharge {
-            account: Account { scope: Scope::AllConsumers, dataset: name.to_string(), window: cap.per.window(now) },
+            account: Account { scope: Scope::AllConsumers, dataset: name.to_string(), window: cap.per.window(now), epoch: None },
             limit: Limit::from_budget(policy.privacy.accounting, cap.epsilon, cap.delta),
             cost,
         });
@@ -125,9 +126,11 @@ pub(super) async fn charge(
                 sql: question.sql.clone(),
                 purpose: question.purpose.clone(),
                 datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
+                events: "[]".to_owned(),
             },
             at: now,
             accounts: accounts(store, analysed, release.cost(), consumer, now).await?,
+            reservation: None,
         });
     }
     let outcomes = store.charge_all(&charges).await.map_err(translate::ledger)?;

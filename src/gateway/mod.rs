@@ -28,11 +28,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig};
-use crate::ledger::{self, Store};
+use crate::ledger::{self, Actor, Store};
 use crate::sql::Limits;
 
 pub use crate::analysis::BoundsRequest;
@@ -51,6 +52,8 @@ pub struct Caller {
     role: Role,
     consumer: Option<String>,
     agency: Option<String>,
+    owner: Option<String>,
+    token: Uuid,
 }
 
 impl Caller {
@@ -64,6 +67,17 @@ impl Caller {
     #[must_use]
     pub fn consumer(&self) -> Option<&str> {
         self.consumer.as_deref()
+    }
+
+    /// The owner that a steward speaks for.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// The caller as the log names it.
+    fn actor(&self) -> Actor {
+        Actor::token(self.role, self.token)
     }
 
     fn analyst(&self) -> Result<&str, GatewayError> {
@@ -155,7 +169,7 @@ impl Gateway {
             None => None,
             Some(name) => self.store.consumer(name).await.map_err(translate::ledger)?.and_then(|known| known.agency),
         };
-        Ok(Caller { role: token.role, consumer: token.consumer, agency })
+        Ok(Caller { role: token.role, consumer: token.consumer, agency, owner: token.owner, token: token.id })
     }
 
     /// Whether questions can be answered now.

@@ -168,7 +168,7 @@ fn error_kind(error: &datafusion::common::DataFusionError) -> &'static str {
 pub(super) fn ledger(error: LedgerError) -> GatewayError {
     let code = ledger_code(&error);
     match &error {
-        LedgerError::CommitUnknown { .. } => {
+        LedgerError::CommitUnknown { .. } | LedgerError::WriterGone { .. } => {
             log_ledger(&error);
             GatewayError::new(
                 Code::Internal,
@@ -196,11 +196,18 @@ fn log_ledger(error: &LedgerError) {
 
 fn ledger_code(error: &LedgerError) -> Code {
     match error {
-        LedgerError::UnknownConsumer { .. } | LedgerError::UnknownToken { .. } | LedgerError::UnknownCharge { .. } => {
-            Code::NotFound
-        }
+        LedgerError::UnknownConsumer { .. }
+        | LedgerError::UnknownToken { .. }
+        | LedgerError::UnknownCharge { .. }
+        | LedgerError::UnknownDataset { .. }
+        | LedgerError::UnknownRequest { .. } => Code::NotFound,
         LedgerError::Frozen { .. } => Code::NotAllowed,
+        LedgerError::Withdrawn { .. } => Code::DatasetSuspended,
         LedgerError::ConsumerExists { .. }
+        | LedgerError::DecidedBefore { .. }
+        | LedgerError::BackupElsewhere
+        | LedgerError::BackupExists { .. }
+        | LedgerError::BadPostgresUrl
         | LedgerError::InvalidName { .. }
         | LedgerError::BadToken(_)
         | LedgerError::UnsupportedUrl { .. } => Code::RequestInvalid,
@@ -215,6 +222,7 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::Open { .. }
         | LedgerError::Migration { .. }
         | LedgerError::Storage { .. }
+        | LedgerError::WriterGone { .. }
         | LedgerError::CommitUnknown { .. }
         | LedgerError::Corrupt { .. }
         | LedgerError::Inconsistent { .. } => Code::Internal,

@@ -10,8 +10,13 @@ use serde::Serialize;
 pub enum Scope {
     /// One consumer: what it alone has learnt.
     Consumer(String),
+    /// All consumers of one agency together.
+    Agency(String),
     /// All consumers together: what anyone has learnt.
     AllConsumers,
+    /// One consumer, over all datasets of a unit domain: what it has learnt about one unit, in however many companies' data
+    /// that is. The account's `dataset` is the domain.
+    Domain(String),
 }
 
 impl Scope {
@@ -20,7 +25,9 @@ impl Scope {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Consumer(_) => "consumer",
+            Self::Agency(_) => "agency",
             Self::AllConsumers => "all_consumers",
+            Self::Domain(_) => "domain",
         }
     }
 
@@ -28,7 +35,7 @@ impl Scope {
     #[must_use]
     pub fn subject(&self) -> &str {
         match self {
-            Self::Consumer(name) => name,
+            Self::Consumer(name) | Self::Agency(name) | Self::Domain(name) => name,
             Self::AllConsumers => "",
         }
     }
@@ -39,11 +46,14 @@ impl Scope {
 pub struct Account {
     /// Who it counts for.
     pub scope: Scope,
-    /// The dataset, as SQL names it (`owner.name`).
+    /// The dataset, as SQL names it (`owner.name`); of a [`Scope::Domain`] account, the unit domain.
     pub dataset: String,
     /// The window that the budget is for: `lifetime`, or one month, quarter or year (`2026-11`). A new window is a new
     /// account, so the old one is never lost.
     pub window: String,
+    /// Of a dataset that is accounted by epochs: whose rows it is for (`2013-01`). New data is a new epoch, and so a new
+    /// account.
+    pub epoch: Option<String>,
 }
 
 impl Account {
@@ -53,7 +63,9 @@ impl Account {
     pub fn storage_key(&self) -> String {
         let mut key = String::with_capacity(48);
         key.push_str(self.scope.kind());
-        for part in [self.scope.subject(), &self.dataset, &self.window] {
+        // An epoch is a part more, so that an account without one never has the key of one with.
+        let epoch = self.epoch.as_deref();
+        for part in [self.scope.subject(), &self.dataset, &self.window].into_iter().chain(epoch) {
             key.push('/');
             for c in part.chars() {
                 match c {
@@ -71,7 +83,8 @@ impl fmt::Display for Account {
     /// The short path that an analyst sees: `consumer/united.flights`. The consumer's name is left out, since it is its
     /// own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.scope.kind(), self.dataset)
+        write!(f, "{}/{}", self.scope.kind(), self.dataset)?;
+        self.epoch.as_ref().map_or(Ok(()), |epoch| write!(f, "/{epoch}"))
     }
 }
 

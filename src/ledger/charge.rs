@@ -56,6 +56,8 @@ pub struct QueryRecord {
     pub purpose: Option<String>,
     /// Every dataset that the query reads, private or public.
     pub datasets: Vec<String>,
+    /// The noise that the release draws, as JSON: what a better accountant restates the past from.
+    pub events: String,
 }
 
 /// One request to pay for one release.
@@ -76,6 +78,8 @@ pub struct Charge {
     pub query: QueryRecord,
     /// When.
     pub at: DateTime<Utc>,
+    /// The reservation that was made for it while it waited for approval: it does not stand in its own way, and ends here.
+    pub reservation: Option<Uuid>,
 }
 
 impl Charge {
@@ -101,24 +105,50 @@ impl Charge {
                 Some(loss) if loss.steps() == 0 => return Err(BadCharge::Free { account: account.clone() }),
                 Some(_) => {}
             }
-            if *costs.entry(account.dataset.as_str()).or_insert(*cost) != *cost {
+            if *costs.entry((account.dataset.as_str(), account.epoch.as_deref())).or_insert(*cost) != *cost {
                 return Err(BadCharge::CostsDiffer { dataset: account.dataset.clone() });
             }
             if !seen.insert(account) {
                 return Err(BadCharge::AccountTwice { account: account.clone() });
             }
             match &account.scope {
-                Scope::Consumer(name) if *name == self.consumer => {
-                    paid_by_consumer.insert(account.dataset.as_str());
+                Scope::Consumer(name) | Scope::Domain(name) if *name == self.consumer => {
+                    paid_by_consumer.insert((account.dataset.as_str(), account.epoch.as_deref()));
                 }
-                Scope::Consumer(_) => return Err(BadCharge::AccountOfAnother { account: account.clone() }),
-                Scope::AllConsumers => {}
+                Scope::Consumer(_) | Scope::Domain(_) => {
+                    return Err(BadCharge::AccountOfAnother { account: account.clone() });
+                }
+                // Whose agency it is, storage knows.
+                Scope::Agency(_) | Scope::AllConsumers => {}
             }
         }
         // Every dataset that anyone pays for is paid for by the one who is answered.
         match costs.keys().find(|dataset| !paid_by_consumer.contains(*dataset)) {
-            Some(dataset) => Err(BadCharge::ConsumerPaysNothing { dataset: (*dataset).to_owned() }),
+            Some((dataset, _)) => Err(BadCharge::ConsumerPaysNothing { dataset: (*dataset).to_owned() }),
             None => Ok(()),
+        }
+    }
+
+    /// That the agency of the consumer, if it has one, pays wherever the consumer does, and no other agency anywhere.
+    pub(super) fn check_agency(&self, agency: Option<&str>) -> Result<(), BadCharge> {
+        let of = |scope: fn(&Scope) -> bool| {
+            let accounts = self.accounts.iter().map(|line| &line.account).filter(move |account| scope(&account.scope));
+            accounts.map(|account| (account.dataset.as_str(), account.epoch.as_deref())).collect::<BTreeSet<_>>()
+        };
+        let wrong = |account: &&AccountCharge| match &account.account.scope {
+            Scope::Agency(name) => agency != Some(name.as_str()),
+            Scope::Consumer(_) | Scope::AllConsumers | Scope::Domain(_) => false,
+        };
+        if let Some(line) = self.accounts.iter().find(wrong) {
+            return Err(BadCharge::AccountOfAnother { account: line.account.clone() });
+        }
+        let by_consumer = of(|scope| matches!(scope, Scope::Consumer(_)));
+        let by_agency = of(|scope| matches!(scope, Scope::Agency(_)));
+        match by_consumer.difference(&by_agency).next() {
+            Some((dataset, _)) if agency.is_some() => {
+                Err(BadCharge::AgencyPaysNothing { dataset: (*dataset).to_owned() })
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -3,13 +3,17 @@
 //! Storage errors keep their source for the log. The messages of `SchemaTooNew`, `Open` and `Migration` name the ledger's
 //! file, and those of `Inconsistent` name consumers: they are for the operator and are not to be sent to an analyst.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::{Account, ChargeId, Role};
 
 /// Why the ledger did not do what it was asked.
-#[derive(Debug, Error)]
+///
+/// Its sources are shared, since a batch that fails fails for all who are in it.
+#[derive(Debug, Clone, Error)]
 pub enum LedgerError {
     /// No consumer of this name.
     #[error("consumer {name:?} is not known; an administrator adds it with `tollgate consumer add`")]
@@ -84,16 +88,19 @@ pub enum LedgerError {
     },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes for a secret; no token was made, try again")]
-    NoRandomness(#[source] rand::rngs::SysError),
+    NoRandomness(#[source] Arc<rand::rngs::SysError>),
     /// The storage URL is of no kind that is known.
     #[error(
         "storage of kind {scheme:?} is not supported; write `sqlite://PATH`, a file on a local disk (a ledger in memory \
-         would not outlive a crash)"
+         would not outlive a crash), or `postgres://USER@HOST/DATABASE`"
     )]
     UnsupportedUrl {
         /// What stands before the first `:`. The rest may hold a password.
         scheme: String,
     },
+    /// The storage URL is no PostgreSQL address.
+    #[error("the storage's PostgreSQL address cannot be read; write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+    BadPostgresUrl,
     /// A newer Tollgate has written this ledger.
     #[error(
         "the ledger at {path} has schema {found} and this build knows {known}; run the newer Tollgate that wrote it, \
@@ -114,7 +121,7 @@ pub enum LedgerError {
         path: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// The schema could not be brought up to date.
     #[error("the schema of the ledger at {path} cannot be brought up to date; nothing was changed")]
@@ -123,7 +130,7 @@ pub enum LedgerError {
         path: String,
         /// Why.
         #[source]
-        source: sqlx::migrate::MigrateError,
+        source: Arc<sqlx::migrate::MigrateError>,
     },
     /// Others were writing for too long. Nothing was written.
     #[error("the ledger has been busy for too long; nothing was written, try again in a moment")]
@@ -135,7 +142,13 @@ pub enum LedgerError {
         doing: &'static str,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: Arc<sqlx::Error>,
+    },
+    /// The task that writes is gone: it may or may not have written this.
+    #[error("the ledger's writer ended while {doing}; restart the gateway, then send the request again")]
+    WriterGone {
+        /// What it was doing.
+        doing: &'static str,
     },
     /// The storage failed while committing: what was written may be there or not.
     #[error(
@@ -147,13 +160,50 @@ pub enum LedgerError {
         doing: &'static str,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: Arc<sqlx::Error>,
     },
     /// A stored value is not one that this code writes.
     #[error("the ledger holds a {what} that cannot be right; stop the gateway and run a check, or restore a backup")]
     Corrupt {
         /// Which value.
         what: &'static str,
+    },
+    /// No dataset of this name has a policy in the storage.
+    #[error("dataset {dataset:?} is not registered; `tollgate dataset list` shows those that are")]
+    UnknownDataset {
+        /// The name.
+        dataset: String,
+    },
+    /// The dataset was withdrawn, for good.
+    #[error("dataset {dataset:?} was withdrawn, and its accounts outlive it: register the data under another name")]
+    Withdrawn {
+        /// The dataset.
+        dataset: String,
+    },
+    /// No request or approval of this identifier.
+    #[error("there is no {what} {id}")]
+    UnknownRequest {
+        /// A budget request, or an approval.
+        what: &'static str,
+        /// The identifier.
+        id: Uuid,
+    },
+    /// It was decided before.
+    #[error("{what} {id} was decided before")]
+    DecidedBefore {
+        /// A budget request, or an approval.
+        what: &'static str,
+        /// The identifier.
+        id: Uuid,
+    },
+    /// Storage of this kind is not backed up from here.
+    #[error("PostgreSQL is backed up with its own tools (`pg_dump`, or a base backup); then run `tollgate ledger check`")]
+    BackupElsewhere,
+    /// The place of a backup is taken.
+    #[error("{path} is there already; a backup is never written over another file")]
+    BackupExists {
+        /// Where.
+        path: String,
     },
     /// A check found that the ledger does not agree with itself.
     #[error("the ledger does not agree with itself: {}; stop the gateway and restore a backup", findings.join("; "))]
@@ -219,6 +269,12 @@ pub enum BadCharge {
     /// A dataset is read for which the consumer does not pay.
     #[error("the consumer pays nothing for {dataset}")]
     ConsumerPaysNothing {
+        /// The dataset.
+        dataset: String,
+    },
+    /// A dataset is read for which the consumer's agency does not pay.
+    #[error("the consumer's agency pays nothing for {dataset}")]
+    AgencyPaysNothing {
         /// The dataset.
         dataset: String,
     },

@@ -17,28 +17,41 @@
 //! The ledger does not know SQL, plans, policies or noise. It knows identities, since who pays decides what is paid.
 
 mod account;
+mod actor;
 mod charge;
+mod entry;
 mod error;
 mod grant;
 mod identity;
+mod registered;
 mod release;
-mod sqlite;
+mod request;
+mod spend;
+mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::accounting::{Cost, Spent};
+use crate::audit::merkle::{Hash, NodeId, Tree};
 
 pub use account::{Account, Scope};
+pub use actor::Actor;
 pub use charge::{AccountCharge, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, Shortfall};
+pub use entry::{Decision, ENTRY_VERSION, Entry, LogEntry, LoggedLine, Receipt, Reuse};
 pub use error::{BadCharge, BadToken, ConflictReason, LedgerError};
 pub use grant::Grant;
 pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
+pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy};
 pub use release::{HeldRelease, ReleaseKey};
+pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
+pub use spend::{AccountSum, Dimension, QueryLine, SpendLine, SpendQuery};
 
 /// The storage of the ledger. Object-safe, so that every interface and test takes `&dyn Store`.
 ///
@@ -133,11 +146,18 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn spent(&self, accounts: &[Account]) -> Result<Vec<Option<Spent>>, LedgerError>;
 
+    /// Every account of these datasets (or unit domains) that was ever charged, of all windows; of every dataset if none is
+    /// named.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn account_sums(&self, datasets: &[String]) -> Result<Vec<AccountSum>, LedgerError>;
+
     /// Sets what an administrator grants a consumer on a dataset. The owner's cap still holds above it.
     ///
     /// # Errors
     /// [`LedgerError::UnknownConsumer`], and storage errors.
-    async fn set_grant(&self, consumer: &str, dataset: &str, grant: &Grant) -> Result<(), LedgerError>;
+    async fn set_grant(&self, consumer: &str, dataset: &str, grant: &Grant, by: &Actor) -> Result<(), LedgerError>;
 
     /// The administrator's grant, where there is one.
     ///
@@ -149,7 +169,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`LedgerError::ConsumerExists`], [`LedgerError::InvalidName`], and storage errors.
-    async fn add_consumer(&self, name: &str, agency: Option<&str>) -> Result<(), LedgerError>;
+    async fn add_consumer(&self, name: &str, agency: Option<&str>, by: &Actor) -> Result<(), LedgerError>;
 
     /// The consumer of this name.
     ///
@@ -167,19 +187,19 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`LedgerError::UnknownConsumer`], and storage errors.
-    async fn set_frozen(&self, name: &str, frozen: bool) -> Result<(), LedgerError>;
+    async fn set_frozen(&self, name: &str, frozen: bool, by: &Actor) -> Result<(), LedgerError>;
 
     /// Makes a token. The secret is returned here and never again: the ledger stores its SHA-256 alone.
     ///
     /// # Errors
     /// [`LedgerError::BadToken`], [`LedgerError::UnknownConsumer`], [`LedgerError::NoRandomness`], and storage errors.
-    async fn create_token(&self, new: &NewToken) -> Result<(Uuid, TokenSecret), LedgerError>;
+    async fn create_token(&self, new: &NewToken, by: &Actor) -> Result<(Uuid, TokenSecret), LedgerError>;
 
     /// Revokes a token, from now on. Revoking twice keeps the first time.
     ///
     /// # Errors
     /// [`LedgerError::UnknownToken`], and storage errors.
-    async fn revoke_token(&self, id: Uuid) -> Result<(), LedgerError>;
+    async fn revoke_token(&self, id: Uuid, by: &Actor) -> Result<(), LedgerError>;
 
     /// The token whose secret this is, unless it is unknown or revoked.
     ///
@@ -187,8 +207,155 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn token_for(&self, secret: &str) -> Result<Option<Token>, LedgerError>;
 
+    /// Appends a decision that charges nothing to the log, and keeps what it saved for reports. It is durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// Storage errors; [`LedgerError::CommitUnknown`] means that it may have been appended.
+    async fn record(&self, entry: Entry, reuses: Vec<Reuse>) -> Result<Receipt, LedgerError>;
+
+    /// The log's tree as it stands: its size and its right edge.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn log_tree(&self) -> Result<Tree, LedgerError>;
+
+    /// At most `limit` entries from the place `from` on; those about one of `datasets`, where any are named.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn log_entries(&self, from: u64, limit: u64, datasets: &[String]) -> Result<Vec<LogEntry>, LedgerError>;
+
+    /// The hashes of these complete subtrees of the log, those that are there.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn log_nodes(&self, ids: &[NodeId]) -> Result<HashMap<NodeId, Hash>, LedgerError>;
+
+    /// Puts a version of a policy in force. Nothing happens if it is in force already.
+    ///
+    /// # Errors
+    /// [`LedgerError::Withdrawn`], and storage errors.
+    async fn put_policy(&self, new: &NewPolicy, by: &Actor) -> Result<(), LedgerError>;
+
+    /// Suspends, resumes or withdraws a dataset.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownDataset`], [`LedgerError::Withdrawn`], and storage errors.
+    async fn set_dataset_state(
+        &self,
+        dataset: &str,
+        state: DatasetState,
+        reason: Option<&str>,
+        by: &Actor,
+    ) -> Result<(), LedgerError>;
+
+    /// How often policies and states of datasets have changed: a catalog that was made at another number is out of date.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn policy_changes(&self) -> Result<i64, LedgerError>;
+
+    /// Every dataset as it stands, with the number of [`Store::policy_changes`] that led there.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn policies(&self) -> Result<(i64, Vec<StatedPolicy>), LedgerError>;
+
+    /// The newest version of each policy that came from a file.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn policies_from_files(&self) -> Result<Vec<PolicyVersion>, LedgerError>;
+
+    /// Every version of a dataset's policy, from the first.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn policy_history(&self, dataset: &str) -> Result<Vec<PolicyVersion>, LedgerError>;
+
+    /// Writes down that a consumer asks for a larger budget.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], [`LedgerError::Frozen`], and storage errors.
+    async fn request_budget(
+        &self,
+        consumer: &str,
+        dataset: &str,
+        grant: &Grant,
+        reason: &str,
+        by: &Actor,
+    ) -> Result<Uuid, LedgerError>;
+
+    /// A request for a larger budget.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn budget_request(&self, id: Uuid) -> Result<Option<BudgetRequest>, LedgerError>;
+
+    /// The newest thousand requests, or those of one consumer.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn budget_requests(&self, consumer: Option<&str>) -> Result<Vec<BudgetRequest>, LedgerError>;
+
+    /// Decides a request. A yes sets the grant, in the same transaction.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownRequest`], [`LedgerError::DecidedBefore`], and storage errors.
+    async fn decide_budget_request(&self, id: Uuid, ruling: &Ruling, by: &Actor) -> Result<BudgetRequest, LedgerError>;
+
+    /// Puts a query before the stewards of its datasets and reserves its price until it expires, unless that was done and
+    /// has not expired. Returns how it stands, one for each dataset.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], [`LedgerError::Frozen`], and storage errors.
+    async fn ask_approval(&self, asked: &ApprovalAsked, by: &Actor) -> Result<Vec<Approval>, LedgerError>;
+
+    /// The newest thousand queries that were put before the stewards of `datasets`.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn approvals(&self, datasets: &[String]) -> Result<Vec<Approval>, LedgerError>;
+
+    /// A steward's decision about a query. A no gives back what was reserved for it.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownRequest`], [`LedgerError::DecidedBefore`], and storage errors.
+    async fn decide_approval(
+        &self,
+        id: Uuid,
+        dataset: &str,
+        ruling: &Ruling,
+        by: &Actor,
+    ) -> Result<Approval, LedgerError>;
+
+    /// What was spent, summed.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn spend(&self, query: &SpendQuery) -> Result<Vec<SpendLine>, LedgerError>;
+
+    /// The charges on one dataset, from the newest, those before the charge `before` where it is given.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn queries(
+        &self,
+        dataset: &str,
+        before: Option<ChargeId>,
+        limit: u64,
+    ) -> Result<Vec<QueryLine>, LedgerError>;
+
+    /// Makes a consistent copy of the storage at `to`, while it is used.
+    ///
+    /// # Errors
+    /// [`LedgerError::BackupElsewhere`] of a PostgreSQL database, [`LedgerError::BackupExists`], and storage errors.
+    async fn backup(&self, to: &Path) -> Result<(), LedgerError>;
+
     /// Proves that the ledger agrees with itself: every account's sum is the sum of its lines, every held release was
-    /// paid for, every shared charge has a full one before it, and the storage itself is sound. Reads everything.
+    /// paid for, every shared charge has a full one before it, charges, draws and policies are what the log says of them,
+    /// the log is what its tree says, and the storage itself is sound. Reads everything.
     ///
     /// # Errors
     /// [`LedgerError::Inconsistent`] with what was found, and storage errors.
@@ -206,15 +373,16 @@ pub struct CheckReport {
     pub lines: u64,
     /// Held releases.
     pub held_releases: u64,
+    /// Entries of the log.
+    pub log_entries: u64,
 }
 
-/// Opens the ledger at `url` (`sqlite://PATH`; `sqlite:///ABSOLUTE/PATH`), making it if there is none, and brings its
-/// schema up to date.
+/// Opens the ledger at `url` (`sqlite://PATH`; `sqlite:///ABSOLUTE/PATH`; `postgres://USER:PASSWORD@HOST/DATABASE`), making it
+/// if there is none, and brings its schema up to date.
 ///
 /// # Errors
-/// [`LedgerError::UnsupportedUrl`], [`LedgerError::SchemaTooNew`] when a newer Tollgate has written it, and storage
-/// errors.
+/// [`LedgerError::UnsupportedUrl`], [`LedgerError::BadPostgresUrl`], [`LedgerError::SchemaTooNew`] when a newer Tollgate has
+/// written it, and storage errors.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, LedgerError> {
-    let path = sqlite::path_of(url)?;
-    Ok(Arc::new(sqlite::SqliteStore::open(&path).await?))
+    Ok(Arc::new(storage::Storage::open(url).await?))
 }

@@ -24,18 +24,60 @@ macro_rules! on_every_storage {
                         async fn $test() {
                             let folder = tempfile::tempdir().unwrap();
                             let url = format!("sqlite://{}", folder.path().join("ledger.db").display());
-                            let store = crate::ledger::open(&url).await.unwrap();
-                            crate::ledger::tests::$group::$test(&*store).await;
-                            let report = store.check().await.unwrap();
-                            drop(store);
-                            let reopened = crate::ledger::open(&url).await.unwrap();
-                            assert_eq!(reopened.check().await.unwrap(), report);
+                            crate::ledger::tests::holds_on!(&url, $group::$test);
+                        }
+                    )*
+                }
+            )*
+        }
+        mod on_postgres {
+            $(
+                mod $group {
+                    $(
+                        #[tokio::test]
+                        async fn $test() {
+                            let schema = concat!(stringify!($group), "_", stringify!($test));
+                            let url = crate::ledger::tests::postgres(schema).await;
+                            crate::ledger::tests::holds_on!(&url, $group::$test);
                         }
                     )*
                 }
             )*
         }
     };
+}
+
+/// One test on one storage.
+macro_rules! holds_on {
+    ($url:expr, $group:ident::$test:ident) => {
+        let store = crate::ledger::open($url).await.unwrap();
+        crate::ledger::tests::$group::$test(&*store).await;
+        let report = store.check().await.unwrap();
+        drop(store);
+        let reopened = crate::ledger::open($url).await.unwrap();
+        assert_eq!(reopened.check().await.unwrap(), report);
+    };
+}
+use holds_on;
+
+/// The variable that names a PostgreSQL in which tests may make schemas.
+const POSTGRES: &str = "TOLLGATE_TEST_POSTGRES";
+
+/// The address of a new schema of its own for a test.
+pub(crate) async fn postgres(test: &str) -> String {
+    use sqlx::{ConnectOptions, Executor};
+    let server = std::env::var(POSTGRES).unwrap_or_else(|_| {
+        panic!("{POSTGRES} names no server: run the tests with `./test`, which starts one, or set it to one that tests may \
+             make schemas in, such as postgres://postgres@127.0.0.1:5432/postgres")
+    });
+    // PostgreSQL cuts names off at 63 bytes; a hash keeps them apart.
+    let schema = format!("t_{}", &blake3::hash(format!("{test} {}", std::process::id()).as_bytes()).to_hex()[..24]);
+    let options: sqlx::postgres::PgConnectOptions = server.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let fresh = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+    connection.execute(sqlx::AssertSqlSafe(fresh)).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    format!("{server}{joint}options=-c%20search_path%3D{schema}")
 }
 
 on_every_storage!(
@@ -77,16 +119,19 @@ on_every_storage!(
 
 const FLIGHTS: &str = "united.flights";
 
+/// Who does what is not a query, in tests.
+pub(super) const OPERATOR: Actor = Actor::command_line();
+
 pub(super) fn noon() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
 pub(super) fn consumer_account(consumer: &str, dataset: &str) -> Account {
-    Account { scope: Scope::Consumer(consumer.into()), dataset: dataset.into(), window: "lifetime".into() }
+    Account { scope: Scope::Consumer(consumer.into()), dataset: dataset.into(), window: "lifetime".into(), epoch: None }
 }
 
 pub(super) fn all_consumers_account(dataset: &str) -> Account {
-    Account { scope: Scope::AllConsumers, dataset: dataset.into(), window: "lifetime".into() }
+    Account { scope: Scope::AllConsumers, dataset: dataset.into(), window: "lifetime".into(), epoch: None }
 }
 
 fn zcdp_cost(rho: u64, delta: u64) -> Cost {
@@ -125,8 +170,10 @@ pub(super) fn charge_on(dataset: &str, consumer: &str, release: u8, rho: u64) ->
             sql: "SELECT count(*) FROM united.flights".into(),
             purpose: Some("statistics".into()),
             datasets: vec![dataset.into()],
+            events: "[]".into(),
         },
         at: noon(),
+        reservation: None,
     }
 }
 

@@ -11,7 +11,7 @@ use chrono::Utc;
 use rand::RngExt;
 use tollgate::accounting::{Cost, Delta, Limit, Loss, Rho};
 use tollgate::ledger::{
-    Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, ReleaseKey, Scope, Store, open,
+    Account, AccountCharge, Actor, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, ReleaseKey, Scope, Store, open,
 };
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ fn url(folder: &Path) -> String {
 }
 
 fn account(scope: Scope) -> Account {
-    Account { scope, dataset: DATASET.into(), window: "lifetime".into() }
+    Account { scope, dataset: DATASET.into(), window: "lifetime".into(), epoch: None }
 }
 
 /// A charge of [`COST`] by `consumer` for release number `release`, where the consumer may spend `own_limit` and all may
@@ -48,8 +48,10 @@ fn charge(consumer: &str, release: u64, own_limit: u64, all_limit: u64) -> Charg
             sql: "SELECT count(*) FROM united.flights".into(),
             purpose: None,
             datasets: vec![DATASET.into()],
+            events: "[]".into(),
         },
         at: Utc::now(),
+        reservation: None,
     }
 }
 
@@ -98,7 +100,7 @@ async fn of_64_charges_at_once_exactly_those_that_fit_are_accepted() {
         let (racers, own_limit, all_limit) =
             if repeat % 2 == 0 { (1, ten, UNLIMITED) } else { (8, UNLIMITED, before + ten) };
         for n in 0..racers {
-            stores[0].add_consumer(&format!("c{repeat}-{n}"), None).await.unwrap();
+            stores[0].add_consumer(&format!("c{repeat}-{n}"), None, &Actor::command_line()).await.unwrap();
         }
         let racing = |from: u64| {
             (from..from + 32)
@@ -119,7 +121,7 @@ async fn the_same_question_at_once_is_charged_to_all_consumers_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&url(folder.path())).await.unwrap();
     for n in 0..32 {
-        store.add_consumer(&format!("c{n}"), None).await.unwrap();
+        store.add_consumer(&format!("c{n}"), None, &Actor::command_line()).await.unwrap();
     }
     for release in 0..5 {
         let asked = (0..32).map(|n| charge(&format!("c{n}"), release, UNLIMITED, UNLIMITED));
@@ -136,7 +138,7 @@ async fn the_same_question_at_once_is_charged_to_all_consumers_once() {
 async fn the_same_request_at_once_is_paid_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&url(folder.path())).await.unwrap();
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &Actor::command_line()).await.unwrap();
     for release in 0..10 {
         let request = (0..32).map(|_| {
             let mut charge = charge("dot", release, UNLIMITED, UNLIMITED);
@@ -158,7 +160,7 @@ async fn the_same_request_at_once_is_paid_once() {
 async fn of_32_draws_one_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&url(folder.path())).await.unwrap();
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &Actor::command_line()).await.unwrap();
     for release in 0..10 {
         let charge = charge("dot", release, UNLIMITED, UNLIMITED);
         let ChargeOutcome::Charged { charge_id, .. } = store.charge(&charge).await.unwrap() else { panic!() };
@@ -220,7 +222,7 @@ async fn whatever_was_accepted_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&url(folder.path())).await.unwrap();
     for n in 0..4 {
-        store.add_consumer(&format!("c{n}"), None).await.unwrap();
+        store.add_consumer(&format!("c{n}"), None, &Actor::command_line()).await.unwrap();
     }
     drop(store);
     // The path of `victim` in the test binary, wherever this module stands in it.

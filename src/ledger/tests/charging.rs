@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) async fn a_charge_is_paid_by_all_its_accounts(store: &dyn Store) {
-    store.add_consumer("dot", Some("transport")).await.unwrap();
+    store.add_consumer("dot", Some("transport"), &OPERATOR).await.unwrap();
     assert_eq!(spent(store, "dot").await, [None, None]);
     let ChargeOutcome::Charged { charge_id, charged, shared } = store.charge(&charge("dot", 1, 7)).await.unwrap()
     else {
@@ -15,13 +15,13 @@ pub(super) async fn a_charge_is_paid_by_all_its_accounts(store: &dyn Store) {
     assert_eq!(spent(store, "dot").await, [Some(zcdp_spent(7, 1)), Some(zcdp_spent(7, 1))]);
     assert_eq!(store.costs_of(charge_id).await.unwrap(), [(FLIGHTS.to_owned(), cost)]);
     let report = store.check().await.unwrap();
-    assert_eq!(report, CheckReport { accounts: 2, charges: 1, lines: 2, held_releases: 0 });
+    assert_eq!(report, CheckReport { accounts: 2, charges: 1, lines: 2, held_releases: 0, log_entries: 2 });
     let unknown = store.costs_of(ChargeId(charge_id.0 + 1)).await;
     assert!(matches!(unknown, Err(LedgerError::UnknownCharge { .. })), "{unknown:?}");
 }
 
 pub(super) async fn a_charge_that_one_account_cannot_pay_charges_none(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     // A join of two datasets: the second is over its limit.
     let mut join = charge("dot", 1, 60);
     join.accounts.extend(charge_on("delta.flights", "dot", 1, 60).accounts);
@@ -40,7 +40,7 @@ pub(super) async fn a_charge_that_one_account_cannot_pay_charges_none(store: &dy
 }
 
 pub(super) async fn the_last_step_of_a_budget_can_be_spent_and_no_more(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     charged(store, &charge("dot", 1, 99)).await;
     assert!(matches!(store.charge(&charge("dot", 2, 2)).await.unwrap(), ChargeOutcome::Refused { .. }));
     charged(store, &charge("dot", 3, 1)).await;
@@ -57,7 +57,7 @@ pub(super) async fn the_last_step_of_a_budget_can_be_spent_and_no_more(store: &d
 }
 
 pub(super) async fn delta_runs_out_as_loss_does(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     charged(store, &with_delta(charge("dot", 1, 1), 99)).await;
     assert!(matches!(store.charge(&with_delta(charge("dot", 2, 1), 2)).await.unwrap(), ChargeOutcome::Refused { .. }));
     charged(store, &with_delta(charge("dot", 2, 1), 1)).await;
@@ -65,7 +65,7 @@ pub(super) async fn delta_runs_out_as_loss_does(store: &dyn Store) {
 }
 
 pub(super) async fn paying_twice_for_one_release_is_free(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let first = charged(store, &charge("dot", 1, 60)).await;
     for wanted in [60, 59, 1] {
         let outcome = store.charge(&charge("dot", 1, wanted)).await.unwrap();
@@ -77,7 +77,7 @@ pub(super) async fn paying_twice_for_one_release_is_free(store: &dyn Store) {
 }
 
 pub(super) async fn a_finer_release_is_paid_for(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     charged(store, &charge("dot", 1, 10)).await;
     charged(store, &charge("dot", 1, 20)).await;
     assert_eq!(spent(store, "dot").await[0], Some(zcdp_spent(30, 2)));
@@ -85,7 +85,7 @@ pub(super) async fn a_finer_release_is_paid_for(store: &dyn Store) {
 }
 
 pub(super) async fn what_was_paid_but_never_drawn_covers_what_costs_no_more(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let coarse = charged(store, &charge("dot", 1, 10)).await;
     let fine = charged(store, &charge("dot", 1, 20)).await;
     let precision_for = async |wanted| store.charge(&charge("dot", 1, wanted)).await.unwrap();
@@ -97,7 +97,7 @@ pub(super) async fn what_was_paid_but_never_drawn_covers_what_costs_no_more(stor
 }
 
 pub(super) async fn a_dearer_delta_is_not_covered_by_a_cheaper_one(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let first = charged(store, &with_delta(charge("dot", 1, 10), 3)).await;
     // Nothing is drawn: the run that comes now may draw at δ = 4, so that is what must be paid for.
     let second = charged(store, &with_delta(charge("dot", 1, 10), 4)).await;
@@ -111,7 +111,7 @@ pub(super) async fn a_dearer_delta_is_not_covered_by_a_cheaper_one(store: &dyn S
 
 pub(super) async fn the_same_draw_is_charged_to_all_consumers_once(store: &dyn Store) {
     for name in ["dot", "cdc", "fed"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     charged(store, &charge("dot", 1, 10)).await;
     for name in ["cdc", "fed"] {
@@ -134,7 +134,7 @@ pub(super) async fn the_same_draw_is_charged_to_all_consumers_once(store: &dyn S
 
 pub(super) async fn another_precision_is_another_draw(store: &dyn Store) {
     for name in ["dot", "cdc"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     charged(store, &charge("dot", 1, 10)).await;
     for (precision, total) in [(11, 21), (9, 30)] {
@@ -152,7 +152,7 @@ pub(super) async fn another_precision_is_another_draw(store: &dyn Store) {
 }
 
 pub(super) async fn laplace_noise_on_a_zcdp_account_pays_its_converted_loss(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let epsilon = Loss::Pure(Epsilon::floor_from(0.2).unwrap());
     let cost = Cost { loss: epsilon, delta: Delta::ZERO };
     let mut mixed = charge("dot", 1, 1);
@@ -172,7 +172,7 @@ pub(super) async fn laplace_noise_on_a_zcdp_account_pays_its_converted_loss(stor
 }
 
 pub(super) async fn accounting_that_changed_is_refused(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     charged(store, &charge("dot", 1, 1)).await;
     let mut pure = charge("dot", 2, 1);
     for line in &mut pure.accounts {
@@ -197,7 +197,7 @@ pub(super) async fn accounting_that_changed_is_refused(store: &dyn Store) {
 
 pub(super) async fn an_idempotency_key_answers_for_its_charge(store: &dyn Store) {
     for name in ["dot", "cdc"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     let first = charged(store, &with_key(charge("dot", 1, 10), "k", 1)).await;
     let again = store.charge(&with_key(charge("dot", 1, 10), "k", 1)).await.unwrap();
@@ -218,7 +218,7 @@ pub(super) async fn an_idempotency_key_answers_for_its_charge(store: &dyn Store)
 }
 
 pub(super) async fn an_idempotency_key_conflicts_with_anything_else(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     charged(store, &with_key(charge("dot", 1, 10), "k", 1)).await;
     let reason = async |charge: Charge| match store.charge(&charge).await {
         Err(LedgerError::IdempotencyConflict { reason }) => reason,
@@ -234,8 +234,8 @@ pub(super) async fn an_idempotency_key_conflicts_with_anything_else(store: &dyn 
 }
 
 pub(super) async fn charges_that_could_spend_for_nothing_are_refused(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
-    store.add_consumer("cdc", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
+    store.add_consumer("cdc", None, &OPERATOR).await.unwrap();
     let good = charge("dot", 1, 1);
     let check = async |change: &dyn Fn(&mut Charge), fits: &dyn Fn(&BadCharge) -> bool| {
         let mut bad = good.clone();
@@ -260,7 +260,7 @@ pub(super) async fn charges_that_could_spend_for_nothing_are_refused(store: &dyn
 }
 
 pub(super) async fn windows_are_accounts_of_their_own(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let in_window = |release, window: &str| {
         let mut charge = charge("dot", release, 60);
         charge.accounts[0].account.window = window.into();
@@ -275,7 +275,7 @@ pub(super) async fn windows_are_accounts_of_their_own(store: &dyn Store) {
 }
 
 pub(super) async fn the_releases_of_a_query_are_paid_together_or_not_at_all(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     // Each fits alone; the second does not after the first.
     let outcomes = store.charge_all(&[charge("dot", 1, 60), charge("dot", 2, 60)]).await.unwrap();
     assert!(matches!(&outcomes[..], [ChargeOutcome::Refused { .. }]), "{outcomes:?}");

@@ -4,7 +4,7 @@ use super::*;
 
 pub(super) async fn another_delta_is_another_draw(store: &dyn Store) {
     for name in ["dot", "cdc", "fed"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     let key = ReleaseKey([1; 32]);
     let cheap = charged(store, &with_delta(charge("dot", 1, 10), 3)).await;
@@ -25,8 +25,8 @@ pub(super) async fn another_delta_is_another_draw(store: &dyn Store) {
 }
 
 pub(super) async fn the_first_stored_draw_wins(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
-    store.add_consumer("cdc", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
+    store.add_consumer("cdc", None, &OPERATOR).await.unwrap();
     let key = ReleaseKey([1; 32]);
     let first = charged(store, &charge("dot", 1, 10)).await;
     let second = charged(store, &charge("cdc", 1, 10)).await;
@@ -46,7 +46,7 @@ pub(super) async fn the_first_stored_draw_wins(store: &dyn Store) {
 }
 
 pub(super) async fn a_draw_must_have_been_paid_for(store: &dyn Store) {
-    store.add_consumer("dot", None).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let paid = charged(store, &charge("dot", 1, 10)).await;
     for (key, precision, charge) in [(1, 11, paid), (1, 9, paid), (2, 10, paid), (1, 10, ChargeId(paid.0 + 1))] {
         let kept = store.keep_release(ReleaseKey([key; 32]), precision, charge, b"answer", "{}").await;
@@ -59,7 +59,7 @@ pub(super) async fn a_draw_must_have_been_paid_for(store: &dyn Store) {
 /// the other.
 pub(super) async fn the_same_cost_at_another_precision_is_another_draw(store: &dyn Store) {
     for name in ["dot", "cdc", "fed"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     let key = ReleaseKey([1; 32]);
     let at = |consumer, precision| Charge { precision, ..charge(consumer, 1, 10) };
@@ -75,7 +75,7 @@ pub(super) async fn the_same_cost_at_another_precision_is_another_draw(store: &d
 
 pub(super) async fn a_consumer_is_shown_only_what_it_paid_for(store: &dyn Store) {
     for name in ["dot", "cdc", "fed"] {
-        store.add_consumer(name, None).await.unwrap();
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
     }
     let key = ReleaseKey([1; 32]);
     let coarse = charged(store, &charge("dot", 1, 10)).await;

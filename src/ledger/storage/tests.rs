@@ -6,18 +6,29 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
-use super::super::tests::{all_consumers_account, charge_on, consumer_account};
+use super::super::tests::{OPERATOR, all_consumers_account, charge_on, consumer_account};
 use super::super::*;
-use super::{PATIENCE, SqliteStore, path_of};
+use super::database::Connection as Writing;
+use super::opening::{Target, path_of};
+use super::{PATIENCE, Storage};
 
 const FLIGHTS: &str = "united.flights";
 
 /// A ledger of its own with the consumer `dot`.
-async fn ledger(patience: Duration) -> (TempDir, SqliteStore) {
+async fn ledger(patience: Duration) -> (TempDir, Storage) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open_with(&folder.path().join("ledger.db"), patience).await.unwrap();
-    store.add_consumer("dot", None).await.unwrap();
+    let target = Target::sqlite(&folder.path().join("ledger.db"), patience);
+    let store = Storage::open_with(target, patience).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     (folder, store)
+}
+
+/// The connection that writes.
+fn sqlite(slot: &mut Option<Writing>) -> &mut SqliteConnection {
+    match slot.as_mut() {
+        Some(Writing::Sqlite(connection)) => connection,
+        _ => panic!("no connection"),
+    }
 }
 
 /// A connection of somebody else's to the same file.
@@ -70,9 +81,9 @@ async fn a_full_disk_charges_nothing() {
     let mut failures = 0;
     loop {
         // A write that changes nothing, so that there is a connection; a new one has no limit.
-        store.set_frozen("dot", false).await.unwrap();
-        let mut slot = store.writer.lock().await;
-        let writer = slot.as_mut().unwrap();
+        store.set_frozen("dot", false, &OPERATOR).await.unwrap();
+        let mut slot = store.writer.slot.lock().await;
+        let writer = sqlite(&mut slot);
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *writer).await.unwrap();
         // One page more of room each time: the failure comes at one statement after another, until there is none.
         let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + failures));
@@ -97,13 +108,13 @@ async fn a_full_disk_charges_nothing() {
 #[tokio::test]
 async fn a_commit_that_fails_is_an_error_and_never_a_no() {
     let (_folder, store) = ledger(PATIENCE).await;
-    let mut writer = store.writer.lock().await;
-    writer.as_mut().unwrap().lock_handle().await.unwrap().set_commit_hook(|| false);
+    let mut writer = store.writer.slot.lock().await;
+    sqlite(&mut writer).lock_handle().await.unwrap().set_commit_hook(|| false);
     drop(writer);
     let error = store.charge(&charge(1, 1)).await.unwrap_err();
     assert!(matches!(error, LedgerError::CommitUnknown { .. }), "{error:?}");
     // That connection is not used again.
-    assert!(store.writer.lock().await.is_none());
+    assert!(store.writer.slot.lock().await.is_none());
     assert!(matches!(store.charge(&charge(1, 1)).await.unwrap(), ChargeOutcome::Charged { .. }));
     assert_eq!(store.check().await.unwrap().charges, 1);
 }
@@ -130,7 +141,7 @@ async fn a_cancelled_charge_is_whole_or_not_there() {
         let _ = task.await;
     }
     // The store still works; and a commit that was under way when its task was cancelled is done once another can write.
-    store.add_consumer("cdc", None).await.unwrap();
+    store.add_consumer("cdc", None, &OPERATOR).await.unwrap();
     let report = store.check().await.unwrap();
     assert_eq!(report.lines, 2 * report.charges);
     // Its sums are those of the charges that are there.
@@ -156,8 +167,14 @@ async fn what_was_spent_cannot_be_taken_back() {
         "UPDATE held_releases SET payload = x'00'",
         "DELETE FROM held_releases",
         "INSERT INTO charge_lines VALUES (99, 1, 'zcdp', 1, 0, 'zcdp', 1)",
-        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', -1, 0)",
-        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', 0.5, 0)",
+        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', -1, 0, NULL)",
+        "INSERT INTO accounts VALUES (NULL, 'k', 'consumer', 'dot', 'd', 'w', 'zcdp', 0.5, 0, NULL)",
+        "UPDATE log_entries SET entry = '{}'",
+        "DELETE FROM log_entries",
+        "DELETE FROM log_nodes",
+        "DELETE FROM log_datasets",
+        "UPDATE state SET log_size = log_size - 1",
+        "DELETE FROM state",
     ] {
         assert!(other.execute(theft).await.is_err(), "{theft}");
     }
@@ -174,6 +191,25 @@ async fn a_check_finds_what_does_not_agree() {
         ("DROP TRIGGER charges_stay; UPDATE charges SET precision = 6", "held release"),
         ("DROP TRIGGER charge_lines_stay; UPDATE charge_lines SET loss_kind = 'pure'", "another measure"),
         ("PRAGMA foreign_keys = OFF; DROP TRIGGER charges_remain; DELETE FROM charges", "not there"),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET sql = 'SELECT 1'", "charge 1 is not what the log says"),
+        (
+            "DROP TRIGGER held_releases_stay; UPDATE held_releases SET payload = x'00'",
+            "not the one that was drawn",
+        ),
+        (
+            "DROP TRIGGER log_entries_stay; UPDATE log_entries SET entry = replace(entry, 'dot', 'fed')",
+            "entry 0 of the log was changed",
+        ),
+        (
+            "PRAGMA foreign_keys = OFF; DROP TRIGGER log_entries_remain; DELETE FROM log_entries WHERE idx = 1",
+            "the log has no entry 1",
+        ),
+        (
+            "PRAGMA foreign_keys = OFF; DROP TRIGGER log_entries_remain; DELETE FROM log_entries WHERE idx = 2",
+            "entries were dropped",
+        ),
+        ("DROP TRIGGER log_nodes_stay; UPDATE log_nodes SET hash = zeroblob(32)", "of the log is wrong"),
+        ("INSERT INTO log_nodes VALUES (9, 9, zeroblob(32))", "nodes of no entries"),
     ] {
         let (folder, store) = ledger(PATIENCE).await;
         let ChargeOutcome::Charged { charge_id, .. } = store.charge(&charge(1, 5)).await.unwrap() else { panic!() };
@@ -195,8 +231,8 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     drop(store);
     let insert = "INSERT INTO _sqlx_migrations VALUES (9999, 'from the future', CURRENT_TIMESTAMP, TRUE, x'00', 1)";
     stranger(&folder).await.execute(insert).await.unwrap();
-    let error = SqliteStore::open(&folder.path().join("ledger.db")).await.err().unwrap();
-    assert!(matches!(error, LedgerError::SchemaTooNew { found: 9999, known: 1, .. }), "{error:?}");
+    let error = open(&format!("sqlite://{}", folder.path().join("ledger.db").display())).await.err().unwrap();
+    assert!(matches!(error, LedgerError::SchemaTooNew { found: 9999, known: 2, .. }), "{error:?}");
     assert!(error.to_string().contains("run the newer Tollgate"), "{error}");
 }
 
@@ -205,7 +241,7 @@ async fn a_schema_that_was_tampered_with_is_refused() {
     let (folder, store) = ledger(PATIENCE).await;
     drop(store);
     stranger(&folder).await.execute("UPDATE _sqlx_migrations SET checksum = x'00'").await.unwrap();
-    let error = SqliteStore::open(&folder.path().join("ledger.db")).await.err().unwrap();
+    let error = open(&format!("sqlite://{}", folder.path().join("ledger.db").display())).await.err().unwrap();
     assert!(matches!(error, LedgerError::Migration { .. }), "{error:?}");
 }
 
@@ -217,14 +253,14 @@ async fn a_new_ledger_may_be_opened_by_many_at_once() {
         let opened = (0..8).map(|n| {
             let path = path.clone();
             tokio::spawn(async move {
-                let store = SqliteStore::open(&path).await.unwrap();
-                store.add_consumer(&format!("c{n}"), None).await.unwrap();
+                let store = open(&format!("sqlite://{}", path.display())).await.unwrap();
+                store.add_consumer(&format!("c{n}"), None, &OPERATOR).await.unwrap();
             })
         });
         for task in opened.collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        assert_eq!(SqliteStore::open(&path).await.unwrap().consumers().await.unwrap().len(), 8);
+        assert_eq!(open(&format!("sqlite://{}", path.display())).await.unwrap().consumers().await.unwrap().len(), 8);
     }
 }
 
@@ -232,7 +268,7 @@ async fn a_new_ledger_may_be_opened_by_many_at_once() {
 async fn the_file_holds_no_secret_and_is_its_users_alone() {
     let (folder, store) = ledger(PATIENCE).await;
     let new = NewToken { role: Role::Analyst, consumer: Some("dot".into()), owner: None };
-    let (id, secret) = store.create_token(&new).await.unwrap();
+    let (id, secret) = store.create_token(&new, &OPERATOR).await.unwrap();
     let mut seen_id = false;
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
@@ -261,16 +297,17 @@ async fn every_connection_is_durable() {
     };
     // The first connection that writes, and the one that takes its place.
     for _ in 0..2 {
-        store.set_frozen("dot", false).await.unwrap();
-        let mut slot = store.writer.lock().await;
-        let writer = slot.as_mut().unwrap();
+        store.set_frozen("dot", false, &OPERATOR).await.unwrap();
+        let mut slot = store.writer.slot.lock().await;
+        let writer = sqlite(&mut slot);
         assert_eq!(pragma(writer, "SELECT journal_mode FROM pragma_journal_mode").await, "wal");
         assert_eq!(pragma(writer, "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await, "2");
         assert_eq!(pragma(writer, "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys").await, "1");
         *slot = None;
     }
     // Readers cannot write.
-    assert!(sqlx::query("DELETE FROM grants").execute(&store.readers).await.is_err());
+    let mut reader = store.readers.get().await.unwrap();
+    assert!(super::database::Statement::new("DELETE FROM grants").execute(reader.on(), "testing").await.is_err());
 }
 
 #[tokio::test]
@@ -281,7 +318,7 @@ async fn urls_that_are_not_files_are_refused() {
         "sqlite://",
         "sqlite://file:x?mode=memory",
         "sqlite://x?mode=memory",
-        "postgres://user:hunter2@host/db",
+        "mysql://user:hunter2@host/db",
         "ledger.db",
         "",
     ] {

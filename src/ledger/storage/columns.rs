@@ -43,3 +43,9 @@ pub(super) fn delta(delta_steps: i64) -> Result<Delta, LedgerError> {
 pub(super) fn time(us: i64) -> Result<DateTime<Utc>, LedgerError> {
     DateTime::from_timestamp_micros(us).ok_or(LedgerError::Corrupt { what: "time" })
 }
+
+/// Now, in the microseconds that a column holds, so that a time reads back as it was written.
+pub(super) fn now() -> DateTime<Utc> {
+    let now = Utc::now();
+    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}

@@ -1,0 +1,2 @@
+//! Placeholder for the merge.
+pub mod merkle;

@@ -1,0 +1,113 @@
+//! What was spent, summed for reports.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Account, ChargeId};
+use crate::accounting::{Accounting, Spent};
+
+/// By what spending is summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dimension {
+    /// Who asked.
+    Consumer,
+    /// Its agency.
+    Agency,
+    /// Of what.
+    Dataset,
+    /// For what.
+    Purpose,
+    /// On which day (UTC).
+    Day,
+}
+
+impl Dimension {
+    /// Every dimension, in the order of their columns.
+    pub const ALL: [Self; 5] = [Self::Consumer, Self::Agency, Self::Dataset, Self::Purpose, Self::Day];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Agency => "agency",
+            Self::Dataset => "dataset",
+            Self::Purpose => "purpose",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// Which spending, and how it is summed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpendQuery {
+    /// The dimensions, each at most once. None: one sum a measure.
+    pub by: Vec<Dimension>,
+    /// From when, this moment included.
+    pub from: Option<DateTime<Utc>>,
+    /// Until when, this moment excluded.
+    pub until: Option<DateTime<Utc>>,
+    /// Of this consumer alone.
+    pub consumer: Option<String>,
+    /// Of these datasets alone, where it is not empty.
+    pub datasets: Vec<String>,
+}
+
+/// One sum: what consumers paid, each charge on each dataset (and epoch) once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendLine {
+    /// The value of each dimension that was asked for, in its order; an agency or a purpose may be missing.
+    pub values: Vec<Option<String>>,
+    /// What the sums are of.
+    pub accounting: Accounting,
+    /// Charges.
+    pub charges: u64,
+    /// Queries that were charged.
+    pub queries: u64,
+    /// Σ of losses, in steps, which may be more than one account could hold.
+    pub loss_steps: u128,
+    /// Σ of δ's, in steps.
+    pub delta_steps: u128,
+    /// Answers that were given again for nothing.
+    pub reused: u64,
+    /// Σ of the losses that these would have cost.
+    pub saved_steps: u128,
+}
+
+/// An account with what it has spent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountSum {
+    /// The account.
+    pub account: Account,
+    /// Its sums.
+    pub spent: Spent,
+}
+
+/// One charge on one dataset, as its steward reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryLine {
+    /// The charge.
+    pub charge: ChargeId,
+    /// The query.
+    pub query_id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who asked.
+    pub consumer: String,
+    /// Its agency.
+    pub agency: Option<String>,
+    /// The SQL text.
+    pub sql: String,
+    /// The stated purpose.
+    pub purpose: Option<String>,
+    /// What the consumer paid, summed over epochs.
+    pub cost: Spent,
+    /// Whether `all_consumers` had paid for the same draw before.
+    pub shared: bool,
+    /// The noise, as JSON.
+    pub events: String,
+    /// The charge's entry in the log.
+    pub log_index: Option<u64>,
+}

@@ -1,0 +1,176 @@
+//! Group commit: jobs that wait for the writer are done together, and share one sync.
+//!
+//! ```text
+//! charge ─┐
+//! charge ─┼─▶ queue ─▶ one transaction: charges, then draws, then decisions ─▶ COMMIT ─▶ an answer to each
+//! draw   ─┘             (while it commits, the next batch gathers)
+//! ```
+//!
+//! A caller that goes away leaves its job in the batch: it is done, or it is not, and never half. No answer is given
+//! before the commit has returned; if it fails, each job is told so.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::{Charge, ChargeOutcome, Entry, HeldRelease, LedgerError, Receipt, Reuse};
+use super::decision::Writes;
+use super::releases::{self, Draw};
+use super::transaction::{Transaction, Verdict, Writer};
+use super::{charging, log};
+
+/// The most jobs of one batch: what they are read and written with stays far below what one statement may hold.
+const MAX_BATCH: usize = 256;
+
+/// Where the outcome of a job goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// Something to write, soon.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// The charges of one query.
+    Charge(Vec<Charge>, Reply<Vec<ChargeOutcome>>),
+    /// A drawn release.
+    Keep(Box<Draw>, Reply<HeldRelease>),
+    /// A decision that charges nothing, and what it saved.
+    Record(Box<Entry>, Vec<Reuse>, Reply<Receipt>),
+}
+
+impl Job {
+    fn fail(self, error: LedgerError) {
+        // A caller that has gone away needs no answer.
+        let _ = match self {
+            Self::Charge(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Keep(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Record(_, _, reply) => reply.send(Err(error)).is_err(),
+        };
+    }
+}
+
+/// An outcome that may be told once the commit has returned.
+enum Outcome {
+    Charged(Reply<Vec<ChargeOutcome>>, Result<Vec<ChargeOutcome>, LedgerError>),
+    Kept(Reply<HeldRelease>, Result<HeldRelease, LedgerError>),
+    Recorded(Reply<Receipt>, Result<Receipt, LedgerError>),
+}
+
+impl Outcome {
+    fn tell(self, failed: Option<&LedgerError>) {
+        fn told<T>(outcome: Result<T, LedgerError>, failed: Option<&LedgerError>) -> Result<T, LedgerError> {
+            failed.map_or(outcome, |error| Err(error.clone()))
+        }
+        let _ = match self {
+            Self::Charged(reply, outcome) => reply.send(told(outcome, failed)).is_err(),
+            Self::Kept(reply, outcome) => reply.send(told(outcome, failed)).is_err(),
+            Self::Recorded(reply, outcome) => reply.send(told(outcome, failed)).is_err(),
+        };
+    }
+}
+
+/// Serves jobs until all who could send one are gone.
+pub(super) async fn serve(writer: Arc<Writer>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.recv().await {
+        let transaction = writer.write("charging").await;
+        // Whatever has come while the lock was waited for goes along.
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+        match transaction {
+            Ok(transaction) => run(transaction, batch).await,
+            Err(error) => batch.into_iter().for_each(|job| job.fail(error.clone())),
+        }
+    }
+}
+
+/// Does a batch, and answers each of its jobs.
+async fn run(mut transaction: Transaction<'_>, batch: Vec<Job>) {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let verdict = write(&mut transaction, batch, &mut outcomes).await;
+    let failed = transaction.end(verdict).await.err();
+    outcomes.into_iter().for_each(|outcome| outcome.tell(failed.as_ref()));
+}
+
+/// Reads, decides and writes. On an error of the storage all jobs have an outcome to be overruled by it.
+async fn write(
+    transaction: &mut Transaction<'_>,
+    batch: Vec<Job>,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Verdict<()>, LedgerError> {
+    let (mut queries, mut others) = (Vec::new(), Vec::new());
+    for job in batch {
+        match job {
+            Job::Charge(charges, reply) => queries.push((charges, reply)),
+            other => others.push(other),
+        }
+    }
+    let (queries, replies): (Vec<Vec<Charge>>, Vec<_>) = queries.into_iter().unzip();
+    let charged = charge(transaction, &queries).await;
+    let (decided, mut written) = match charged {
+        Ok((decided, written)) => (decided, written),
+        Err(error) => {
+            let failed = queries.iter().map(|_| Err(error.clone()));
+            outcomes.extend(replies.into_iter().zip(failed).map(|(reply, failed)| Outcome::Charged(reply, failed)));
+            others.into_iter().for_each(|job| job.fail(error.clone()));
+            return Err(error);
+        }
+    };
+    outcomes.extend(replies.into_iter().zip(decided).map(|(reply, outcome)| Outcome::Charged(reply, outcome)));
+    let mut broken: Option<LedgerError> = None;
+    for job in others {
+        if let Some(error) = &broken {
+            job.fail(error.clone());
+            continue;
+        }
+        match job {
+            Job::Charge(..) => {}
+            Job::Keep(draw, reply) => match releases::keep(transaction, &draw).await {
+                Ok((new, held)) => {
+                    written |= new;
+                    outcomes.push(Outcome::Kept(reply, Ok(held)));
+                }
+                Err(error @ LedgerError::NotPaidFor { .. }) => outcomes.push(Outcome::Kept(reply, Err(error))),
+                Err(error) => {
+                    outcomes.push(Outcome::Kept(reply, Err(error.clone())));
+                    broken = Some(error);
+                }
+            },
+            Job::Record(entry, reuses, reply) => match log::record(transaction, &entry, &reuses) {
+                Ok(receipt) => {
+                    written = true;
+                    outcomes.push(Outcome::Recorded(reply, Ok(receipt)));
+                }
+                Err(error) => {
+                    outcomes.push(Outcome::Recorded(reply, Err(error.clone())));
+                    broken = Some(error);
+                }
+            },
+        }
+    }
+    match broken {
+        Some(error) => Err(error),
+        None if written => Ok(Verdict::Commit(())),
+        None => Ok(Verdict::Leave(())),
+    }
+}
+
+/// Decides the charges of all queries, each on its own, and writes what was decided.
+async fn charge(
+    transaction: &mut Transaction<'_>,
+    queries: &[Vec<Charge>],
+) -> Result<(Vec<Result<Vec<ChargeOutcome>, LedgerError>>, bool), LedgerError> {
+    if queries.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let all: Vec<&Charge> = queries.iter().flatten().collect();
+    let mut known = charging::load(transaction, &all).await?;
+    let mut writes = Writes::default();
+    let decided = queries.iter().map(|charges| known.decide(charges, &mut writes)).collect();
+    let written = !(writes.charges.is_empty() && writes.keys.is_empty());
+    if written {
+        charging::write(transaction, &known, &writes).await?;
+    }
+    Ok((decided, written))
+}

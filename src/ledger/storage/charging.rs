@@ -1,0 +1,257 @@
+//! Charges in the storage: what bears on a batch of them is read at once, and what was decided is written at once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::{Charge, ChargeId, Decision, Entry, LedgerError, LoggedLine, ReleaseKey};
+use super::accounts;
+use super::columns::{column, delta, kind, loss, steps, time};
+use super::database::{On, Row, Statement, Value};
+use super::decision::{Earlier, Known, KnownConsumer, NewCharge, Reserved, Writes};
+use super::transaction::{Transaction, index};
+use crate::accounting::Cost;
+
+const READING: &str = "reading charges";
+
+/// A charge and whether its draw is stored, in the order in which [`earlier`] reads them.
+const EARLIER: &str = "SELECT c.id, c.consumer, c.release_key, c.precision, c.price, CAST(CASE WHEN EXISTS ( \
+     SELECT 1 FROM held_releases h WHERE h.release_key = c.release_key AND h.precision = c.precision \
+     AND h.price = c.price) THEN 1 ELSE 0 END AS BIGINT)";
+
+fn earlier(row: &Row) -> Result<Earlier, LedgerError> {
+    Ok(Earlier {
+        id: ChargeId(row.int(0)?),
+        consumer: row.text(1)?,
+        release: ReleaseKey(row.hash(2)?),
+        precision: steps(row.int(3)?)?,
+        price: row.hash(4)?,
+        held: row.int(5)? != 0,
+        costs: BTreeMap::new(),
+    })
+}
+
+/// Reads all that bears on `charges`.
+pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge]) -> Result<Known, LedgerError> {
+    let mut known = Known {
+        consumers: consumers(transaction.on(), charges).await?,
+        next_charge: transaction.state.next_charge,
+        next_account: transaction.state.next_account,
+        ..Known::default()
+    };
+    let releases: BTreeSet<[u8; 32]> = charges.iter().map(|charge| charge.release.0).collect();
+    let before = format!("{EARLIER} FROM charges c WHERE c.release_key IN");
+    let select = Statement::within(&before, releases.into_iter().map(Value::from), "");
+    for row in select.fetch_all(transaction.on(), READING).await? {
+        let earlier = earlier(&row)?;
+        known.charges.entry(earlier.release).or_default().push(earlier);
+    }
+    load_keys(transaction.on(), charges, &mut known).await?;
+    load_costs(transaction.on(), &mut known).await?;
+    let keys: BTreeSet<String> =
+        charges.iter().flat_map(|charge| &charge.accounts).map(|line| line.account.storage_key()).collect();
+    known.accounts = accounts::load(transaction.on(), keys.iter().map(String::as_str)).await?;
+    load_reserved(transaction.on(), &keys, &mut known).await?;
+    Ok(known)
+}
+
+async fn consumers(on: On<'_>, charges: &[&Charge]) -> Result<HashMap<String, KnownConsumer>, LedgerError> {
+    let names: BTreeSet<&str> = charges.iter().map(|charge| charge.consumer.as_str()).collect();
+    Statement::within("SELECT name, agency, frozen FROM consumers WHERE name IN", names.into_iter().map(Value::from), "")
+        .fetch_all(on, "reading a consumer")
+        .await?
+        .iter()
+        .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
+        .collect()
+}
+
+/// The charges that the idempotency keys of `charges` were first used for.
+async fn load_keys(on: On<'_>, charges: &[&Charge], known: &mut Known) -> Result<(), LedgerError> {
+    let keys: BTreeSet<&str> = charges.iter().filter_map(|charge| Some(charge.idempotency.as_ref()?.key.as_str())).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let before =
+        format!("{EARLIER}, k.consumer, k.key, k.request_hash FROM idempotency_keys k JOIN charges c ON c.id = k.charge WHERE k.key IN");
+    let select = Statement::within(&before, keys.into_iter().map(Value::from), "");
+    for row in select.fetch_all(on, "reading an idempotency key").await? {
+        known.keys.insert((row.text(6)?, row.text(7)?), (row.hash(8)?, earlier(&row)?));
+    }
+    Ok(())
+}
+
+/// What each charge whose draw is not stored lets its release be drawn at.
+async fn load_costs(on: On<'_>, known: &mut Known) -> Result<(), LedgerError> {
+    let all = |known: &Known| -> BTreeSet<i64> {
+        let keyed = known.keys.values().map(|(_, earlier)| earlier);
+        known.charges.values().flatten().chain(keyed).filter(|earlier| !earlier.held).map(|earlier| earlier.id.0).collect()
+    };
+    let ids = all(known);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let costs = costs_of(on, ids).await?;
+    let keyed = known.keys.values_mut().map(|(_, earlier)| earlier);
+    for earlier in known.charges.values_mut().flatten().chain(keyed) {
+        if let Some(costs) = costs.get(&earlier.id.0) {
+            earlier.costs.clone_from(costs);
+        }
+    }
+    Ok(())
+}
+
+/// The losses at which charges let their releases be drawn, by charge and dataset.
+pub(super) async fn costs_of(
+    on: On<'_>,
+    charges: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, BTreeMap<String, Cost>>, LedgerError> {
+    let select = Statement::within(
+        "SELECT l.charge, a.dataset, l.drawn_kind, l.drawn_steps, l.delta_steps FROM charge_lines l \
+         JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' AND l.charge IN",
+        charges.into_iter().map(Value::from),
+        "",
+    );
+    let mut costs: HashMap<i64, BTreeMap<String, Cost>> = HashMap::new();
+    for row in select.fetch_all(on, "reading charge lines").await? {
+        let cost = Cost { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? };
+        costs.entry(row.int(0)?).or_default().insert(row.text(1)?, cost);
+    }
+    Ok(costs)
+}
+
+async fn load_reserved(on: On<'_>, keys: &BTreeSet<String>, known: &mut Known) -> Result<(), LedgerError> {
+    let select = Statement::within(
+        "SELECT account_key, id, loss_kind, loss_steps, delta_steps, expires_us FROM reservations \
+         WHERE state = 'held' AND account_key IN",
+        keys.iter().map(|key| Value::from(key.as_str())),
+        "",
+    );
+    for row in select.fetch_all(on, "reading reservations").await? {
+        let reserved = Reserved {
+            id: row.text(1)?.parse().map_err(|_| LedgerError::Corrupt { what: "reservation's identifier" })?,
+            cost: Cost { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? },
+            expires: time(row.int(5)?)?,
+        };
+        known.reserved.entry(row.text(0)?).or_default().push(reserved);
+    }
+    Ok(())
+}
+
+/// Writes what was decided: charges, lines, the accounts' new sums, keys, and the entries of the log.
+pub(super) async fn write(
+    transaction: &mut Transaction<'_>,
+    known: &Known,
+    writes: &Writes<'_>,
+) -> Result<(), LedgerError> {
+    let mut charges = Vec::with_capacity(writes.charges.len());
+    let mut lines = Vec::new();
+    let mut sums: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
+    for new in &writes.charges {
+        let receipt = transaction.append(&logged(new))?;
+        charges.push(charge_row(new, index(receipt.log_index)));
+        for payment in &new.payments {
+            let (drawn, paid) = (payment.line.cost.loss, payment.paid);
+            lines.push(vec![
+                new.id.0.into(),
+                payment.account.into(),
+                kind(paid.loss.accounting()).into(),
+                column(paid.loss.steps()).into(),
+                column(paid.delta.steps()).into(),
+                kind(drawn.accounting()).into(),
+                column(drawn.steps()).into(),
+            ]);
+            let key = payment.line.account.storage_key();
+            if let Some(account) = known.accounts.get(&key) {
+                sums.insert(account.id, accounts::row(account, key, &payment.line.account));
+            }
+        }
+    }
+    let keys = writes.keys.iter().filter_map(|new| {
+        let idempotency = new.charge.idempotency.as_ref()?;
+        Some(vec![
+            new.charge.consumer.as_str().into(),
+            idempotency.key.as_str().into(),
+            idempotency.request_hash.into(),
+            new.id.0.into(),
+        ])
+    });
+    let mut statements = Statement::insert(
+        "INSERT INTO charges (id, consumer, agency, release_key, precision, price, outcome, at_us, query_id, sql, purpose, \
+         datasets, events, log_index, reservation)",
+        15,
+        charges,
+        "",
+    );
+    statements.extend(accounts::upsert(sums.into_values()));
+    statements.extend(Statement::insert(
+        "INSERT INTO charge_lines (charge, account, loss_kind, loss_steps, delta_steps, drawn_kind, drawn_steps)",
+        7,
+        lines,
+        "",
+    ));
+    statements.extend(Statement::insert(
+        "INSERT INTO idempotency_keys (consumer, key, request_hash, charge)",
+        4,
+        keys,
+        "",
+    ));
+    let posted = writes.charges.iter().filter_map(|new| new.charge.reservation);
+    let posted: BTreeSet<String> = posted.map(|id| id.to_string()).collect();
+    if !posted.is_empty() {
+        statements.push(Statement::within(
+            "UPDATE reservations SET state = 'posted' WHERE state = 'held' AND id IN",
+            posted.into_iter().map(Value::from),
+            "",
+        ));
+    }
+    let doing = transaction.doing();
+    for statement in statements {
+        statement.execute(transaction.on(), doing).await?;
+    }
+    (transaction.state.next_charge, transaction.state.next_account) = (known.next_charge, known.next_account);
+    Ok(())
+}
+
+fn charge_row(new: &NewCharge<'_>, log_index: i64) -> Vec<Value> {
+    let charge = new.charge;
+    vec![
+        new.id.0.into(),
+        charge.consumer.as_str().into(),
+        new.agency.as_deref().into(),
+        charge.release.0.into(),
+        column(charge.precision).into(),
+        new.price.into(),
+        if new.shared { "shared" } else { "charged" }.into(),
+        charge.at.timestamp_micros().into(),
+        charge.query.query_id.to_string().into(),
+        charge.query.sql.as_str().into(),
+        charge.query.purpose.as_deref().into(),
+        serde_json::Value::from(charge.query.datasets.as_slice()).to_string().into(),
+        charge.query.events.as_str().into(),
+        log_index.into(),
+        charge.reservation.map(|id| id.to_string()).as_deref().into(),
+    ]
+}
+
+fn logged(new: &NewCharge<'_>) -> Entry {
+    let charge = new.charge;
+    let line = |payment: &super::decision::Payment<'_>| {
+        LoggedLine::new(payment.line.account.storage_key(), &payment.paid)
+    };
+    Entry {
+        at: charge.at,
+        by: None,
+        decision: Decision::Charge {
+            charge: new.id,
+            query_id: charge.query.query_id,
+            consumer: charge.consumer.clone(),
+            agency: new.agency.clone(),
+            sql: charge.query.sql.clone(),
+            purpose: charge.query.purpose.clone(),
+            datasets: charge.query.datasets.clone(),
+            release: charge.release.to_string(),
+            precision: charge.precision,
+            shared: new.shared,
+            lines: new.payments.iter().map(line).collect(),
+            events: serde_json::from_str(&charge.query.events).unwrap_or(serde_json::Value::Null),
+        },
+    }
+}

@@ -1,0 +1,300 @@
+//! Whether the ledger agrees with itself: sums with lines, charges and draws with the log, the log with its tree.
+
+use std::collections::HashMap;
+
+use sha2::Digest;
+
+use super::super::{CheckReport, LedgerError};
+use super::columns::steps;
+use super::database::{Reader, Row, Statement};
+use super::releases::payload_hash;
+use super::transaction::index;
+use super::{log, policies};
+use crate::audit::merkle::{Tree, leaf_hash};
+
+const DOING: &str = "checking the ledger";
+
+/// The most findings of one rule that are told.
+const MOST: usize = 20;
+
+/// How many rows of the log, or of what it is compared with, are read at a time.
+const PAGE: u64 = 4096;
+
+/// Each query names the rows that break one rule, at most twenty; a sound ledger answers all of them with none.
+const RULES: [(&str, &str); 6] = [
+    (
+        "the sums of an account are not those of its lines",
+        "SELECT a.storage_key FROM accounts a LEFT JOIN ( \
+             SELECT account, sum(loss_steps) AS loss, sum(delta_steps) AS delta FROM charge_lines GROUP BY account \
+         ) l ON l.account = a.id \
+         WHERE a.loss_steps <> coalesce(l.loss, 0) OR a.delta_steps <> coalesce(l.delta, 0) LIMIT 20",
+    ),
+    (
+        "a charge line is in another measure than its account",
+        "SELECT l.charge || ' on ' || a.storage_key FROM charge_lines l JOIN accounts a ON a.id = l.account \
+         WHERE l.loss_kind <> a.loss_kind LIMIT 20",
+    ),
+    (
+        "a charge has no line of its consumer",
+        "SELECT CAST(c.id AS TEXT) FROM charges c WHERE NOT EXISTS ( \
+             SELECT 1 FROM charge_lines l JOIN accounts a ON a.id = l.account \
+             WHERE l.charge = c.id AND a.scope = 'consumer' AND a.subject = c.consumer) LIMIT 20",
+    ),
+    (
+        "a charge that is shared comes before any that paid in full",
+        "SELECT CAST(c.id AS TEXT) FROM charges c WHERE c.outcome = 'shared' AND NOT EXISTS ( \
+             SELECT 1 FROM charges f WHERE f.release_key = c.release_key AND f.precision = c.precision \
+             AND f.price = c.price AND f.outcome = 'charged' AND f.id < c.id) LIMIT 20",
+    ),
+    (
+        "a held release is not what its charge paid for",
+        "SELECT CAST(h.charge AS TEXT) FROM held_releases h LEFT JOIN charges c ON c.id = h.charge \
+         WHERE c.id IS NULL OR c.release_key <> h.release_key OR c.precision <> h.precision OR c.price <> h.price \
+         LIMIT 20",
+    ),
+    (
+        "a line is of a charge that is not there",
+        "SELECT CAST(l.charge AS TEXT) FROM charge_lines l LEFT JOIN charges c ON c.id = l.charge WHERE c.id IS NULL \
+         LIMIT 20",
+    ),
+];
+
+/// What only SQLite is asked: PostgreSQL holds its references and its pages by itself.
+const OF_SQLITE: [(&str, &str); 2] = [
+    (
+        "a row refers to one that is not there",
+        "SELECT \"table\" || coalesce(' ' || rowid, '') FROM pragma_foreign_key_check LIMIT 20",
+    ),
+    (
+        "the file is damaged",
+        "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok' LIMIT 20",
+    ),
+];
+
+pub(super) async fn check(reader: &mut Reader) -> Result<CheckReport, LedgerError> {
+    // One snapshot for all rules, whatever is written meanwhile.
+    reader.begin_snapshot(DOING).await?;
+    let mut findings = Vec::new();
+    let of_sqlite: &[_] = if reader.is_sqlite() { &OF_SQLITE } else { &[] };
+    for (rule, query) in RULES.iter().chain(of_sqlite) {
+        for row in Statement::new(query).fetch_all(reader.on(), DOING).await? {
+            findings.push(format!("{rule}: {}", row.text(0)?));
+        }
+    }
+    let log_entries = check_log(reader, &mut findings).await?;
+    let report = CheckReport {
+        accounts: count(reader, "SELECT count(*) FROM accounts").await?,
+        charges: count(reader, "SELECT count(*) FROM charges").await?,
+        lines: count(reader, "SELECT count(*) FROM charge_lines").await?,
+        held_releases: count(reader, "SELECT count(*) FROM held_releases").await?,
+        log_entries,
+    };
+    reader.end(DOING).await?;
+    if findings.is_empty() { Ok(report) } else { Err(LedgerError::Inconsistent { findings }) }
+}
+
+async fn count(reader: &mut Reader, query: &'static str) -> Result<u64, LedgerError> {
+    steps(Statement::new(query).fetch_one(reader.on(), DOING).await?.int(0)?)
+}
+
+/// What the log says of charges and draws, which the tables must say too.
+#[derive(Default)]
+struct Told {
+    /// By charge: a digest of what its entry says.
+    charges: HashMap<i64, (u64, [u8; 32])>,
+    /// By charge: the hash of the payload that was drawn.
+    draws: HashMap<i64, String>,
+}
+
+/// Reads the whole log: each leaf against its bytes, the tree against the stored nodes and the state, and the tables
+/// against what the entries say.
+async fn check_log(reader: &mut Reader, findings: &mut Vec<String>) -> Result<u64, LedgerError> {
+    let state = log::state(reader.on()).await?;
+    let mut tree = Tree::empty();
+    let mut told = Told::default();
+    let mut nodes = 0_u64;
+    let first = findings.len();
+    loop {
+        let page = log::entries(reader.on(), tree.size(), PAGE, &[]).await?;
+        if page.is_empty() {
+            break;
+        }
+        let mut made = Vec::new();
+        for entry in page {
+            if entry.index != tree.size() {
+                findings.push(format!("the log has no entry {}: it was dropped", tree.size()));
+                return Ok(tree.size());
+            }
+            let hash = leaf_hash(entry.entry.as_bytes());
+            if hash != entry.leaf_hash && findings.len() < first + MOST {
+                findings.push(format!("entry {} of the log was changed", entry.index));
+            }
+            made.extend(tree.append(hash));
+            told.hear(&entry.entry, entry.index, findings);
+        }
+        made.retain(|node| node.id.level > 0);
+        nodes += made.len() as u64;
+        let ids: Vec<_> = made.iter().map(|node| node.id).collect();
+        for ids in ids.chunks(PAGE as usize) {
+            let stored = log::nodes(reader.on(), ids).await?;
+            let wrong = made.iter().filter(|node| ids.contains(&node.id) && stored.get(&node.id) != Some(&node.hash));
+            for node in wrong.take(MOST.saturating_sub(findings.len() - first)) {
+                findings.push(format!("node {} of level {} of the log is wrong", node.id.index, node.id.level));
+            }
+        }
+    }
+    if state.tree != tree {
+        findings.push(format!(
+            "the log has {} entries, and its end says {}: entries were dropped, or the end was changed",
+            tree.size(),
+            state.tree.size()
+        ));
+    }
+    if count(reader, "SELECT count(*) FROM log_nodes").await? != nodes {
+        findings.push("the log has nodes of no entries".to_owned());
+    }
+    check_charges(reader, &mut told, findings).await?;
+    check_draws(reader, &mut told, findings).await?;
+    policies::check(reader, findings).await?;
+    Ok(tree.size())
+}
+
+impl Told {
+    /// Takes in what an entry says, if it is about a charge or a draw.
+    fn hear(&mut self, entry: &str, index: u64, findings: &mut Vec<String>) {
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(entry) else {
+            findings.push(format!("entry {index} of the log is no JSON"));
+            return;
+        };
+        let Some(charge) = value["charge"].as_i64() else { return };
+        match value["kind"].as_str() {
+            Some("charge") => {
+                self.charges.insert(charge, (index, digest_of_entry(&value)));
+            }
+            Some("draw") => {
+                self.draws.insert(charge, value["payload_sha256"].as_str().unwrap_or_default().to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A digest of what an entry says of a charge, as [`digest_of_rows`] makes it of the tables.
+fn digest_of_entry(entry: &serde_json::Value) -> [u8; 32] {
+    let mut lines: Vec<String> = entry["lines"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|line| {
+            let accounting = line["accounting"].as_str().unwrap_or_default();
+            let account = line["account"].as_str().unwrap_or_default();
+            format!("{account} {accounting} {} {}", line["loss_steps"], line["delta_steps"])
+        })
+        .collect();
+    lines.sort();
+    let text = |key: &str| entry[key].as_str().unwrap_or_default();
+    digest(
+        &[text("consumer"), text("query_id"), text("sql"), text("purpose"), text("release"), &entry["precision"].to_string()],
+        &lines,
+    )
+}
+
+fn digest(facts: &[&str], lines: &[String]) -> [u8; 32] {
+    let mut hash = sha2::Sha256::new();
+    for part in facts.iter().copied().chain(lines.iter().map(String::as_str)) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Every charge that has an entry says what the entry says, and every entry has its charge.
+async fn check_charges(reader: &mut Reader, told: &mut Told, findings: &mut Vec<String>) -> Result<(), LedgerError> {
+    let mut after = 0_i64;
+    let first = findings.len();
+    loop {
+        let charges = Statement::new(
+            "SELECT id, consumer, query_id, sql, purpose, release_key, precision, log_index FROM charges \
+             WHERE id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(index(PAGE))
+        .fetch_all(reader.on(), DOING)
+        .await?;
+        let Some(last) = charges.last() else { break };
+        let until = last.int(0)?;
+        let rows = Statement::new(
+            "SELECT l.charge, a.storage_key, l.loss_kind, l.loss_steps, l.delta_steps FROM charge_lines l \
+             JOIN accounts a ON a.id = l.account WHERE l.charge > $1 AND l.charge <= $2",
+        )
+        .bind(after)
+        .bind(until)
+        .fetch_all(reader.on(), DOING)
+        .await?;
+        let mut lines: HashMap<i64, Vec<String>> = HashMap::new();
+        for row in rows {
+            let line = format!("{} {} {} {}", row.text(1)?, row.text(2)?, row.int(3)?, row.int(4)?);
+            lines.entry(row.int(0)?).or_default().push(line);
+        }
+        for row in &charges {
+            let id = row.int(0)?;
+            let of_tables = digest_of_rows(row, lines.remove(&id).unwrap_or_default())?;
+            let log_index = row.maybe_int(7)?;
+            let agrees = match (told.charges.remove(&id), log_index) {
+                // From before the log.
+                (None, None) => true,
+                (Some((place, of_log)), Some(log_index)) => index(place) == log_index && of_log == of_tables,
+                _ => false,
+            };
+            if !agrees && findings.len() < first + MOST {
+                findings.push(format!("charge {id} is not what the log says of it"));
+            }
+        }
+        after = until;
+    }
+    let mut missing: Vec<i64> = told.charges.keys().copied().collect();
+    missing.sort_unstable();
+    findings.extend(missing.iter().take(MOST).map(|id| format!("charge {id} is in the log and not in the ledger")));
+    Ok(())
+}
+
+fn digest_of_rows(row: &Row, mut lines: Vec<String>) -> Result<[u8; 32], LedgerError> {
+    lines.sort();
+    let release = super::super::ReleaseKey(row.hash(5)?).to_string();
+    let (consumer, query_id, sql) = (row.text(1)?, row.text(2)?, row.text(3)?);
+    let (purpose, precision) = (row.maybe_text(4)?.unwrap_or_default(), row.int(6)?.to_string());
+    Ok(digest(&[&consumer, &query_id, &sql, &purpose, &release, &precision], &lines))
+}
+
+/// Every held release is the one whose hash the log has.
+async fn check_draws(reader: &mut Reader, told: &mut Told, findings: &mut Vec<String>) -> Result<(), LedgerError> {
+    let first = findings.len();
+    let mut after = 0_i64;
+    loop {
+        let rows = Statement::new(
+            "SELECT h.charge, h.payload, c.log_index FROM held_releases h JOIN charges c ON c.id = h.charge \
+             WHERE h.charge > $1 ORDER BY h.charge LIMIT 256",
+        )
+        .bind(after)
+        .fetch_all(reader.on(), DOING)
+        .await?;
+        let Some(last) = rows.last() else { break };
+        after = last.int(0)?;
+        for row in &rows {
+            let charge = row.int(0)?;
+            let agrees = match told.draws.remove(&charge) {
+                Some(hash) => hash == payload_hash(&row.bytes(1)?),
+                None => row.maybe_int(2)?.is_none(),
+            };
+            if !agrees && findings.len() < first + MOST {
+                findings.push(format!("the release that charge {charge} paid for is not the one that was drawn"));
+            }
+        }
+    }
+    let mut missing: Vec<i64> = told.draws.keys().copied().collect();
+    missing.sort_unstable();
+    findings.extend(
+        missing.iter().take(MOST).map(|id| format!("the release that charge {id} paid for was drawn and is not held")),
+    );
+    Ok(())
+}
