@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, ScalarValue};
-use datafusion::logical_expr::{Distinct, Expr, Extension, LogicalPlan, build_join_schema};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    BinaryExpr, Distinct, Expr, Extension, LogicalPlan, Operator, binary_expr, build_join_schema,
+};
 
 use crate::catalog::DatasetTable;
 use crate::policy::DatasetName;
@@ -28,7 +31,7 @@ pub(super) fn release(
     known: &[Known],
     releases: &[AnalysedRelease],
 ) -> Result<String, Refusal> {
-    let mut text = String::from("tollgate-release-2\n");
+    let mut text = String::from("tollgate-release-3\n");
     let known = Identities::of(input, known, releases)?;
     let mut tables = tables_of(input);
     tables.extend(known.tables.iter().cloned());
@@ -141,10 +144,29 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
             text.pop();
             return plan(&alias.input, text);
         }
-        LogicalPlan::Filter(filter) => {
-            text.push_str("filter ");
-            write_expr(&filter.predicate, filter.input.schema(), text)?;
-            plan(&filter.input, text)?;
+        LogicalPlan::Filter(_) => {
+            // Conditions on conditions, however they are nested and in whichever order they are written, are one set.
+            let (mut conditions, mut rest) = (BTreeSet::new(), node);
+            loop {
+                match rest {
+                    LogicalPlan::Filter(filter) => {
+                        for condition in split_conjunction(&filter.predicate) {
+                            let mut text = String::new();
+                            write_expr(condition, filter.input.schema(), &mut text)?;
+                            conditions.insert(text);
+                        }
+                        rest = &filter.input;
+                    }
+                    LogicalPlan::SubqueryAlias(alias) => rest = &alias.input,
+                    _ => break,
+                }
+            }
+            text.push_str("filter");
+            for condition in conditions {
+                text.push(' ');
+                text.push_str(&condition);
+            }
+            plan(rest, text)?;
         }
         LogicalPlan::Projection(projection) => {
             text.push_str("project");
@@ -237,6 +259,7 @@ fn write_expr(expr: &Expr, schema: &DFSchema, text: &mut String) -> Result<(), R
                 }
                 Expr::Alias(alias) => Transformed::yes(*alias.expr),
                 Expr::Literal(value, _) => Transformed::yes(Expr::Literal(escaped(&value), None)),
+                Expr::BinaryExpr(binary) => Transformed::yes(ordered(binary)),
                 other => Transformed::no(other),
             })
         })?
@@ -244,6 +267,42 @@ fn write_expr(expr: &Expr, schema: &DFSchema, text: &mut String) -> Result<(), R
     let _ = write!(text, "{placed:?}");
     Ok(())
 }
+
+/// The same with operands in one order where their order has no meaning: none of them can fail below a release, so that
+/// `a AND b` is `b AND a`.
+fn ordered(binary: BinaryExpr) -> Expr {
+    let (op, whole) = (binary.op, Expr::BinaryExpr(binary.clone()));
+    let operands = match op {
+        Operator::And | Operator::Or => {
+            let mut operands = Vec::new();
+            flatten(&whole, op, &mut operands);
+            if operands.len() > MAX_ORDERED {
+                return whole;
+            }
+            operands
+        }
+        Operator::Eq | Operator::NotEq => vec![*binary.left, *binary.right],
+        _ => return whole,
+    };
+    let mut operands: Vec<(String, Expr)> =
+        operands.into_iter().map(|operand| (format!("{operand:?}"), operand)).collect();
+    operands.sort_by(|(a, _), (b, _)| a.cmp(b));
+    operands.into_iter().map(|(_, operand)| operand).reduce(|all, one| binary_expr(all, op, one)).unwrap_or(whole)
+}
+
+fn flatten(expr: &Expr, op: Operator, operands: &mut Vec<Expr>) {
+    match expr {
+        Expr::BinaryExpr(binary) if binary.op == op && operands.len() <= MAX_ORDERED => {
+            flatten(&binary.left, op, operands);
+            flatten(&binary.right, op, operands);
+        }
+        _ if operands.len() > MAX_ORDERED => {}
+        other => operands.push(other.clone()),
+    }
+}
+
+/// The most operands that are put in order: the order is found anew at each level of a long chain.
+const MAX_ORDERED: usize = 64;
 
 /// A text literal with its quotes escaped: DataFusion writes it between quotes as it is.
 fn escaped(value: &ScalarValue) -> ScalarValue {

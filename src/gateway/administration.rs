@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::accounting::{Delta, Epsilon};
 use crate::catalog::{Catalog, Entry};
 use crate::config::Config;
-use crate::ledger::{self, Actor, Grant, Role, Store};
+use crate::ledger::{self, Actor, Consumer, Role, Store};
 use crate::policy::{DatasetName, DatasetPolicy, Period};
 
+use super::charge::Payer;
 use super::{BudgetLine, Code, GatewayError, budget, run_blocking, translate};
 
 /// Who works on the storage from here.
 const OPERATOR: Actor = Actor::command_line();
 
 /// A consumer, as an operator lists it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsumerRow {
     /// Its name.
     pub name: String,
@@ -29,6 +31,13 @@ pub struct ConsumerRow {
     pub frozen: bool,
     /// When it was added.
     pub created_at: DateTime<Utc>,
+}
+
+impl From<Consumer> for ConsumerRow {
+    fn from(consumer: Consumer) -> Self {
+        let Consumer { name, agency, frozen, created } = consumer;
+        Self { name, agency, frozen, created_at: created }
+    }
 }
 
 /// A new token. The secret is shown once.
@@ -70,15 +79,7 @@ impl Administration {
     /// When the storage fails.
     pub async fn consumers(&self) -> Result<Vec<ConsumerRow>, GatewayError> {
         let consumers = self.store.consumers().await.map_err(|error| translate::operator_ledger(&error))?;
-        Ok(consumers
-            .into_iter()
-            .map(|known| ConsumerRow {
-                name: known.name,
-                agency: known.agency,
-                frozen: known.frozen,
-                created_at: known.created,
-            })
-            .collect())
+        Ok(consumers.into_iter().map(ConsumerRow::from).collect())
     }
 
     /// Freezes a consumer, or thaws it.
@@ -162,11 +163,13 @@ impl Administration {
     /// # Errors
     /// When there is no such consumer.
     pub async fn budget_of(&self, consumer: &str) -> Result<Vec<BudgetLine>, GatewayError> {
-        if self.store.consumer(consumer).await.map_err(|error| translate::operator_ledger(&error))?.is_none() {
-            return Err(GatewayError::new(Code::NotFound, "there is no consumer of that name")
-                .with_hint("`tollgate consumer list` shows them"));
-        }
-        budget::lines(self.store.as_ref(), &self.datasets().await?, consumer, Utc::now()).await
+        let known = self.store.consumer(consumer).await.map_err(|error| translate::operator_ledger(&error))?;
+        let known = known.ok_or_else(|| {
+            GatewayError::new(Code::NotFound, "there is no consumer of that name")
+                .with_hint("`tollgate consumer list` shows them")
+        })?;
+        let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now() };
+        budget::lines(self.store.as_ref(), &self.datasets().await?, payer).await
     }
 
     async fn datasets(&self) -> Result<BTreeMap<DatasetName, Arc<DatasetPolicy>>, GatewayError> {

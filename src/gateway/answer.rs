@@ -25,6 +25,18 @@ pub struct Answer {
     pub groups: GroupFacts,
     /// What bounding took away, by release, if it was asked for.
     pub diagnostics: Vec<Diagnostics>,
+    /// Where the answer stands in the log; `None` for a dry run, and where nothing private is read.
+    pub receipt: Option<ReceiptFacts>,
+}
+
+/// The answer's entry in the log. With `GET /v1/audit/proof/{log_index}` it is checked later, without trusting the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReceiptFacts {
+    /// Its place, from 0.
+    #[schema(example = 17)]
+    pub log_index: u64,
+    /// The hash of its leaf (RFC 6962), in hex.
+    pub leaf_hash: String,
 }
 
 /// What bounding took away from one release. The numbers are noised; shares are held within 0 and 1, and absent where too few

@@ -21,7 +21,8 @@ use crate::release::{ReleaseNode, SelectionKey};
 use crate::sql;
 
 use super::authorise::authorise;
-use super::charge::{Charged, accounts, charge, lines, summed};
+use super::charge::{Charged, Payer, accounts, charge, lines, summed};
+use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, encode, under};
 use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
@@ -38,6 +39,9 @@ impl Gateway {
         let start = Instant::now();
         let answer = self.answer(caller, &question).await;
         if !question.dry_run {
+            if let Err(error) = &answer {
+                self.record_refusal(caller, &question, error).await;
+            }
             self.wait_for_slot(start).await;
         }
         answer
@@ -56,25 +60,26 @@ impl Gateway {
     }
 
     async fn answer(&self, caller: &Caller, question: &Question) -> Result<Answer, GatewayError> {
-        let consumer = caller.analyst()?;
         let now = Utc::now();
+        let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now };
         let (analysed, explain) = self.analyse(caller, question, now).await?;
         let epsilon = asked_epsilon(question, &analysed)?;
         let priced = price(&analysed, epsilon)?;
         let query_id = Uuid::now_v7();
         if explain {
-            return self.explain(&analysed, &priced, query_id, consumer, now).await;
+            return self.explain(&analysed, &priced, query_id, payer).await;
         }
         if analysed.releases().is_empty() {
             return self.answer_public(&analysed, query_id, question.dry_run).await;
         }
         if question.dry_run {
-            let would_pay = self.would_pay(&analysed, &priced, consumer, now).await?;
+            let would_pay = self.would_pay(&analysed, &priced, payer).await?;
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
             let privacy = facts.privacy(false, would_pay);
-            return self.finish(&facts, query_id, privacy, None, consumer, now).await;
+            return self.finish(&facts, query_id, privacy, None, payer).await;
         }
-        let drawn = self.released(question, query_id, &priced, &analysed, consumer, now).await?;
+        let reservation = None;
+        let drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
         let diagnostics = facts.diagnostics(&drawn.batches);
         let run = self.engine.run_post(analysed.post(), drawn.batches, drawn.known);
@@ -83,9 +88,12 @@ impl Gateway {
             Err(_) => return Err(timed_out()),
         };
         let earlier = drawn.charged.iter().all(|charged| charged.earlier);
+        let rows = under(&answer_schema(&analysed), rows)?;
+        let recorded = Recorded { query_id, priced: &priced, charged: &drawn.charged, rows: &rows };
+        let receipt = self.record_answer(question, &analysed, payer, recorded).await?;
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
-        let answer = self.finish(&facts, query_id, privacy, Some(rows), consumer, now).await?;
-        Ok(Answer { diagnostics, ..answer })
+        let answer = self.finish(&facts, query_id, privacy, Some(rows), payer).await?;
+        Ok(Answer { diagnostics, receipt: Some(receipt), ..answer })
     }
 
     /// What each of the caller's accounts would pay.
@@ -93,12 +101,11 @@ impl Gateway {
         &self,
         analysed: &Analysed,
         priced: &Priced,
-        consumer: &str,
-        now: DateTime<Utc>,
+        payer: Payer<'_>,
     ) -> Result<Vec<ChargeLine>, GatewayError> {
         let mut would_pay = Vec::new();
         for (release, priced) in analysed.releases().iter().zip(&priced.releases) {
-            let accounts = accounts(self.store.as_ref(), release, priced.cost(), consumer, now).await?;
+            let accounts = accounts(self.store.as_ref(), release, priced.cost(), payer).await?;
             would_pay.extend(lines(&accounts, |_| true));
         }
         Ok(summed(would_pay))
@@ -110,14 +117,13 @@ impl Gateway {
         analysed: &Analysed,
         priced: &Priced,
         query_id: Uuid,
-        consumer: &str,
-        now: DateTime<Utc>,
+        payer: Payer<'_>,
     ) -> Result<Answer, GatewayError> {
-        let would_pay = self.would_pay(analysed, priced, consumer, now).await?;
+        let would_pay = self.would_pay(analysed, priced, payer).await?;
         let lines = explain::lines(analysed, priced, &would_pay);
         let facts = Facts { analysed, noise: &priced.releases, priced };
         let privacy = facts.privacy(false, would_pay);
-        let budget = budget::lines(self.store.as_ref(), analysed.datasets(), consumer, now).await?;
+        let budget = budget::lines(self.store.as_ref(), analysed.datasets(), payer).await?;
         Ok(Answer {
             query_id,
             schema: explain::schema(),
@@ -127,6 +133,7 @@ impl Gateway {
             budget,
             groups: facts.groups(),
             diagnostics: Vec::new(),
+            receipt: None,
         })
     }
 
@@ -178,13 +185,14 @@ impl Gateway {
         query_id: Uuid,
         priced: &Priced,
         analysed: &Analysed,
-        consumer: &str,
-        now: DateTime<Utc>,
+        payer: Payer<'_>,
+        reservation: Option<Uuid>,
     ) -> Result<Drawn, GatewayError> {
         let store = self.store.as_ref();
+        let consumer = payer.consumer;
         let (priced, turns) = self.turns(priced, analysed, consumer).await?;
         let priced = &priced;
-        let pay = || charge(store, question, query_id, priced, analysed, consumer, now);
+        let pay = || charge(store, question, query_id, priced, analysed, payer, reservation);
         let mut all_paid = true;
         for release in &priced.releases {
             let paid = store.has_paid(consumer, release.key, release.precision()).await.map_err(translate::ledger)?;
@@ -445,20 +453,18 @@ impl Gateway {
         query_id: Uuid,
         privacy: PrivacyFacts,
         rows: Option<Vec<RecordBatch>>,
-        consumer: &str,
-        now: DateTime<Utc>,
+        payer: Payer<'_>,
     ) -> Result<Answer, GatewayError> {
-        let schema = answer_schema(facts.analysed);
-        let rows = rows.map(|rows| under(&schema, rows)).transpose()?;
         Ok(Answer {
             query_id,
             accuracy: facts.accuracy(),
             groups: facts.groups(),
-            budget: budget::lines(self.store.as_ref(), facts.analysed.datasets(), consumer, now).await?,
+            budget: budget::lines(self.store.as_ref(), facts.analysed.datasets(), payer).await?,
             privacy,
-            schema,
+            schema: answer_schema(facts.analysed),
             rows,
             diagnostics: Vec::new(),
+            receipt: None,
         })
     }
 
@@ -488,6 +494,7 @@ impl Gateway {
             schema,
             rows,
             diagnostics: Vec::new(),
+            receipt: None,
         })
     }
 }

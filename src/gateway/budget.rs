@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 
 use crate::accounting::{Spent, fraction_spent};
-use crate::catalog::Entry;
+use crate::catalog::{Catalog, Entry};
 use crate::ledger::Store;
 use crate::policy::{DatasetName, DatasetPolicy};
 
-use super::charge::{ConsumerAccount, consumer_accounts, epsilon_spent};
+use super::charge::{ConsumerAccount, Payer, consumer_accounts, epsilon_spent};
 use super::{BudgetLine, Caller, Gateway, GatewayError, translate};
 
 impl Gateway {
@@ -20,35 +20,39 @@ impl Gateway {
     /// `not_allowed` for a caller that is no analyst.
     pub async fn budget(&self, caller: &Caller) -> Result<Vec<BudgetLine>, GatewayError> {
         let consumer = caller.analyst()?;
-        let datasets = self
-            .catalog
-            .entries()
-            .filter_map(|(name, entry)| match entry {
-                Entry::Private(policy, _) if policy.consumers.allows(consumer, caller.agency.as_deref()) => {
-                    Some((name.clone(), Arc::clone(policy)))
-                }
-                _ => None,
-            })
-            .collect();
-        lines(self.store.as_ref(), &datasets, consumer, Utc::now()).await
+        let payer = Payer { consumer, agency: caller.agency.as_deref(), now: Utc::now() };
+        let datasets = datasets_of(&self.catalog(), payer);
+        lines(self.store.as_ref(), &datasets, payer).await
     }
 }
 
-/// The accounts of `consumer` on `datasets`, with what they have spent.
+/// The datasets whose owner answers the payer.
+pub(super) fn datasets_of(catalog: &Catalog, payer: Payer<'_>) -> BTreeMap<DatasetName, Arc<DatasetPolicy>> {
+    catalog
+        .entries()
+        .filter_map(|(name, entry)| match entry {
+            Entry::Private(policy, _) if policy.consumers.allows(payer.consumer, payer.agency) => {
+                Some((name.clone(), Arc::clone(policy)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The payer's accounts on `datasets`, with what they have spent.
 pub(super) async fn lines(
     store: &dyn Store,
     datasets: &BTreeMap<DatasetName, Arc<DatasetPolicy>>,
-    consumer: &str,
-    now: DateTime<Utc>,
+    payer: Payer<'_>,
 ) -> Result<Vec<BudgetLine>, GatewayError> {
     let mut own: Vec<(DatasetName, &'static str, ConsumerAccount)> = Vec::new();
     for (name, policy) in datasets {
-        let grant = store.grant(consumer, &name.to_string()).await.map_err(translate::ledger)?;
+        let grant = store.grant(payer.consumer, &name.to_string()).await.map_err(translate::ledger)?;
         let accounting = match policy.privacy.accounting {
             crate::accounting::Accounting::Zcdp => "zcdp",
             crate::accounting::Accounting::Pure => "pure",
         };
-        for account in consumer_accounts(policy, consumer, grant.as_ref(), now).unwrap_or_default() {
+        for account in consumer_accounts(policy, payer.consumer, grant.as_ref(), payer.now).unwrap_or_default() {
             own.push((name.clone(), accounting, account));
         }
     }

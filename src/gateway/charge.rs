@@ -4,15 +4,23 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Spent, epsilon_of, left, rho_for};
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, Spent, epsilon_of, left, rho_for};
 use crate::analysis::{Analysed, AnalysedRelease};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
-use crate::policy::{DatasetPolicy, Period};
+use crate::policy::{Cap, DatasetPolicy, Period};
 
 use super::price::Priced;
 use super::{ChargeLine, Code, GatewayError, Question, translate};
+
+/// Who asks, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payer<'a> {
+    pub(super) consumer: &'a str,
+    pub(super) agency: Option<&'a str>,
+    pub(super) now: DateTime<Utc>,
+}
 
 /// One consumer's account of one dataset, and what it may spend.
 #[derive(Debug, Clone)]
@@ -49,22 +57,22 @@ pub(super) fn consumer_accounts(
         return policy.budget.auto_grant.then(|| vec![account(cap.epsilon, cap.delta, cap.per)]);
     };
     let (epsilon, delta) = (grant.epsilon.min(cap.epsilon), grant.delta.min(cap.delta));
-    // The storage holds the words that were checked when the grant was made; an unknown one is read as the strictest.
-    let per = Period::ALL.into_iter().find(|per| per.as_str() == grant.per).unwrap_or(Period::Lifetime);
+    let per = period_of(grant);
     if per == cap.per {
         return Some(vec![account(epsilon, delta, per)]);
     }
     Some(vec![account(cap.epsilon, cap.delta, cap.per), account(epsilon, delta, per)])
 }
 
-/// Every account that a release is charged to, with its limit and its cost.
+/// Every account that a release is charged to, with its limit and its cost: of each dataset (and each of its epochs) the
+/// consumer's, its agency's and that of all consumers; and the consumer's in the unit domain, once.
 pub(super) async fn accounts(
     store: &dyn Store,
     release: &AnalysedRelease,
     cost: Cost,
-    consumer: &str,
-    now: DateTime<Utc>,
+    payer: Payer<'_>,
 ) -> Result<Vec<AccountCharge>, GatewayError> {
+    let Payer { consumer, agency, now } = payer;
     let mut accounts = Vec::new();
     for (name, policy) in &release.datasets {
         let grant = store.grant(consumer, &name.to_string()).await.map_err(translate::ledger)?;
@@ -73,17 +81,69 @@ pub(super) async fn accounts(
                 Code::BudgetExceeded,
                 format!("{consumer} has no budget on {name}: its owner waits for an administrator's grant"),
             )
-            .with_hint("ask the budget administrator: `tollgate budget set CONSUMER OWNER.NAME ...`"));
+            .with_hint(
+                "ask the budget administrator for one: POST /v1/budget/requests, or `tollgate budget request`",
+            ));
         };
-        accounts.extend(own.into_iter().map(|own| AccountCharge { account: own.account, limit: own.limit, cost }));
-        let cap = &policy.budget.all_consumers;
-        accounts.push(AccountCharge {
-            account: Account { scope: Scope::AllConsumers, dataset: name.to_string(), window: cap.per.window(now), epoch: None },
+        let shared = |scope: Scope, cap: &Cap| AccountCharge {
+            account: Account { scope, dataset: name.to_string(), window: cap.per.window(now), epoch: None },
             limit: Limit::from_budget(policy.privacy.accounting, cap.epsilon, cap.delta),
             cost,
-        });
+        };
+        let mut of_dataset: Vec<AccountCharge> =
+            own.into_iter().map(|own| AccountCharge { account: own.account, limit: own.limit, cost }).collect();
+        if let Some(agency) = agency {
+            of_dataset.push(shared(Scope::Agency(agency.to_owned()), agency_cap(policy)));
+        }
+        of_dataset.push(shared(Scope::AllConsumers, &policy.budget.all_consumers));
+        accounts.extend(of_dataset);
     }
+    accounts.push(domain_account(store, release, cost, payer).await?);
     Ok(accounts)
+}
+
+/// What an agency's consumers may spend together.
+fn agency_cap(policy: &DatasetPolicy) -> &Cap {
+    &policy.budget.all_consumers
+}
+
+/// The consumer's account in the release's unit domain: what bounds one unit that is in several companies' data. An
+/// administrator's grant on `domain:NAME` limits it; without one it is counted and not limited. It
+/// adds up ρ, also where the datasets' accounts add up ε, since one domain may have both.
+async fn domain_account(
+    store: &dyn Store,
+    release: &AnalysedRelease,
+    cost: Cost,
+    payer: Payer<'_>,
+) -> Result<AccountCharge, GatewayError> {
+    let domain = &release.spec.unit_domain;
+    let grant = store.grant(payer.consumer, &domain_key(domain)).await.map_err(translate::ledger)?;
+    let cap = grant.map(|grant| Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(&grant) });
+    let (limit, per) = match cap {
+        Some(cap) => (Limit::from_budget(Accounting::Zcdp, cap.epsilon, cap.delta), cap.per),
+        None => (Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX }, Period::Lifetime),
+    };
+    Ok(AccountCharge {
+        account: Account {
+            scope: Scope::Domain(payer.consumer.to_owned()),
+            dataset: domain.clone(),
+            window: per.window(payer.now),
+            epoch: None,
+        },
+        limit,
+        cost,
+    })
+}
+
+/// The name under which grants on a unit domain are kept. No dataset has a colon in its name.
+pub(super) fn domain_key(domain: &str) -> String {
+    format!("domain:{domain}")
+}
+
+/// The period of a grant. The storage holds the words that were checked when it was made; an unknown one is read as the
+/// strictest.
+fn period_of(grant: &Grant) -> Period {
+    Period::ALL.into_iter().find(|per| per.as_str() == grant.per).unwrap_or(Period::Lifetime)
 }
 
 /// A proof that a release is paid for: made here alone, needed to draw it.
@@ -107,13 +167,13 @@ pub(super) async fn charge(
     query_id: Uuid,
     priced: &Priced,
     analysed: &Analysed,
-    consumer: &str,
-    now: DateTime<Utc>,
+    payer: Payer<'_>,
+    reservation: Option<Uuid>,
 ) -> Result<Vec<Charged>, GatewayError> {
     let mut charges = Vec::with_capacity(priced.releases.len());
     for (at, (release, analysed)) in priced.releases.iter().zip(analysed.releases()).enumerate() {
         charges.push(Charge {
-            consumer: consumer.to_owned(),
+            consumer: payer.consumer.to_owned(),
             release: release.key,
             precision: release.precision(),
             idempotency: question.idempotency_key.as_ref().map(|key| Idempotency {
@@ -128,9 +188,9 @@ pub(super) async fn charge(
                 datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
                 events: "[]".to_owned(),
             },
-            at: now,
-            accounts: accounts(store, analysed, release.cost(), consumer, now).await?,
-            reservation: None,
+            at: payer.now,
+            accounts: accounts(store, analysed, release.cost(), payer).await?,
+            reservation,
         });
     }
     let outcomes = store.charge_all(&charges).await.map_err(translate::ledger)?;
@@ -195,7 +255,7 @@ pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool)
         .iter()
         // The accounts of all consumers together are not an analyst's to see: whether they paid again would tell
         // whether another consumer has asked the same.
-        .filter(|charge| matches!(charge.account.scope, Scope::Consumer(_)) && paid(&charge.account))
+        .filter(|charge| charge.account.scope != Scope::AllConsumers && paid(&charge.account))
         .filter_map(|charge| {
             let loss = charge.cost.loss.charged_to(charge.limit.accounting())?;
             let (rho, epsilon) = match loss {

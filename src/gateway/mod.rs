@@ -13,10 +13,13 @@ mod ask;
 mod authorise;
 mod budget;
 mod charge;
+mod consumers;
 mod describe;
 mod error;
+mod evidence;
 mod explain;
 mod facts;
+mod grants;
 mod in_flight;
 mod price;
 mod question;
@@ -41,9 +44,10 @@ pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, NewToken};
 pub use answer::{
     Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, GroupFacts,
-    PrivacyFacts,
+    PrivacyFacts, ReceiptFacts,
 };
 pub use error::{Code, GatewayError};
+pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
 pub use question::{Question, TargetError};
 
 /// Who is calling, proven by a token.
@@ -78,6 +82,18 @@ impl Caller {
     /// The caller as the log names it.
     fn actor(&self) -> Actor {
         Actor::token(self.role, self.token)
+    }
+
+    /// That the caller administers budgets. The operator may do what an administrator may, at the command line as well.
+    fn administrator(&self) -> Result<(), GatewayError> {
+        self.is_one_of(&[Role::BudgetAdmin, Role::Operator], "administers no budgets", "use a budget administrator's token")
+    }
+
+    fn is_one_of(&self, roles: &[Role], what: &str, hint: &str) -> Result<(), GatewayError> {
+        if roles.contains(&self.role) {
+            return Ok(());
+        }
+        Err(GatewayError::new(Code::NotAllowed, format!("a token of role {} {what}", self.role)).with_hint(hint))
     }
 
     fn analyst(&self) -> Result<&str, GatewayError> {
@@ -153,6 +169,12 @@ impl Gateway {
                 response_quantum: Duration::from_millis(config.engine.response_quantum_ms),
             },
         }))
+    }
+
+    /// The catalog that is served now. A request asks for it once and keeps what it got.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
     }
 
     /// Who holds the token `secret`.

@@ -213,7 +213,7 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::UnsupportedUrl { .. } => Code::RequestInvalid,
         LedgerError::BadCharge(crate::ledger::BadCharge::IdempotencyKeyLength { .. }) => Code::RequestInvalid,
         LedgerError::IdempotencyConflict { .. } => Code::IdempotencyConflict,
-        LedgerError::Busy => Code::Overloaded,
+        LedgerError::Busy | LedgerError::PoliciesChanged => Code::Overloaded,
         LedgerError::BadCharge(_)
         | LedgerError::AccountingChanged { .. }
         | LedgerError::NotPaidFor { .. }

@@ -7,32 +7,38 @@ use uuid::Uuid;
 
 use super::Role;
 
-/// Who does something that is not a query: a role, and the token that proved it.
+/// Who does something: a role, and the token that proved it or the consumer that it asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     role: Role,
-    token: Option<Uuid>,
+    name: Option<String>,
 }
 
 impl Actor {
     /// The operator, at the command line of the machine that holds the storage.
     #[must_use]
     pub const fn command_line() -> Self {
-        Self { role: Role::Operator, token: None }
+        Self { role: Role::Operator, name: None }
     }
 
     /// The bearer of a token.
     #[must_use]
-    pub const fn token(role: Role, token: Uuid) -> Self {
-        Self { role, token: Some(token) }
+    pub fn token(role: Role, token: Uuid) -> Self {
+        Self { role, name: Some(token.to_string()) }
+    }
+
+    /// An analyst who asks for this consumer.
+    #[must_use]
+    pub fn consumer(consumer: &str) -> Self {
+        Self { role: Role::Analyst, name: Some(consumer.to_owned()) }
     }
 }
 
 impl fmt::Display for Actor {
-    /// `operator`, or `budget-admin/TOKEN`.
+    /// `operator`, `budget-admin/TOKEN` or `analyst/CONSUMER`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.role)?;
-        self.token.map_or(Ok(()), |token| write!(f, "/{token}"))
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, "/{name}"))
     }
 }
 

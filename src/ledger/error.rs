@@ -180,6 +180,9 @@ pub enum LedgerError {
         /// The dataset.
         dataset: String,
     },
+    /// Another policy came into force since the catalog was read.
+    #[error("another policy came into force in between; nothing was changed, send the request again")]
+    PoliciesChanged,
     /// No request or approval of this identifier.
     #[error("there is no {what} {id}")]
     UnknownRequest {

@@ -51,7 +51,7 @@ pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
 pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy};
 pub use release::{HeldRelease, ReleaseKey};
 pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
-pub use spend::{AccountSum, Dimension, QueryLine, SpendLine, SpendQuery};
+pub use spend::{AccountSum, Dimension, QueryLine, QueryOrder, QuerySearch, SpendLine, SpendQuery};
 
 /// The storage of the ledger. Object-safe, so that every interface and test takes `&dyn Store`.
 ///
@@ -336,16 +336,11 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn spend(&self, query: &SpendQuery) -> Result<Vec<SpendLine>, LedgerError>;
 
-    /// The charges on one dataset, from the newest, those before the charge `before` where it is given.
+    /// Charges, by dataset.
     ///
     /// # Errors
     /// Storage errors.
-    async fn queries(
-        &self,
-        dataset: &str,
-        before: Option<ChargeId>,
-        limit: u64,
-    ) -> Result<Vec<QueryLine>, LedgerError>;
+    async fn queries(&self, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError>;
 
     /// Makes a consistent copy of the storage at `to`, while it is used.
     ///

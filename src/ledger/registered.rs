@@ -84,14 +84,20 @@ pub struct NewPolicy {
     pub version: String,
     /// The TOML text.
     pub text: String,
-    /// The file that it is read as: relative locations are relative to its folder, and messages name it.
-    pub place: String,
+    /// The folder that a relative location in the text is relative to.
+    pub base: String,
+    /// Whether its steward named the place of the data, so that it is held to the owner's folders.
+    pub held_to_roots: bool,
+    /// What the location resolved to; a collection has none.
+    pub location: Option<String>,
     /// Where it came from.
     pub origin: PolicyOrigin,
     /// Why, in the steward's words.
     pub reason: Option<String>,
     /// What changed, as JSON.
     pub changes: String,
+    /// The number of changes of the catalog that it was held against; it comes into force only while that is the storage's.
+    pub at_changes: Option<i64>,
 }
 
 /// A version of a policy that came into force.
@@ -105,9 +111,15 @@ pub struct PolicyVersion {
     pub version: String,
     /// The TOML text.
     pub text: String,
-    /// The file that it is read as.
+    /// The folder that a relative location in the text is relative to.
     #[serde(skip)]
-    pub place: String,
+    pub base: String,
+    /// Whether its steward named the place of the data.
+    #[serde(skip)]
+    pub held_to_roots: bool,
+    /// What the location resolved to.
+    #[serde(skip)]
+    pub location: Option<String>,
     /// Where it came from.
     pub origin: PolicyOrigin,
     /// Who put it in force.
@@ -130,4 +142,6 @@ pub struct StatedPolicy {
     pub state: DatasetState,
     /// Why it is not.
     pub reason: Option<String>,
+    /// The places of the data of its earlier versions, which stay taken.
+    pub former_locations: Vec<String>,
 }

@@ -85,11 +85,40 @@ pub struct AccountSum {
     pub spent: Spent,
 }
 
+/// In which order queries are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueryOrder {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The largest loss first.
+    Dearest,
+}
+
+/// Which charges are listed, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuerySearch {
+    /// On these datasets, or on all if none is named.
+    pub datasets: Vec<String>,
+    /// Before this charge: what comes next after a list from the newest.
+    pub before: Option<ChargeId>,
+    /// From when, this moment included.
+    pub from: Option<DateTime<Utc>>,
+    /// Until when, this moment excluded.
+    pub until: Option<DateTime<Utc>>,
+    /// The order.
+    pub order: QueryOrder,
+    /// The most lines.
+    pub limit: u64,
+}
+
 /// One charge on one dataset, as its steward reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryLine {
     /// The charge.
     pub charge: ChargeId,
+    /// The dataset.
+    pub dataset: String,
     /// The query.
     pub query_id: Uuid,
     /// When.

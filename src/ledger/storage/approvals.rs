@@ -104,7 +104,8 @@ pub(super) async fn ask(
     Ok(Verdict::Commit(of_shape(transaction.on(), &asked.consumer, asked.shape, asked.made).await?))
 }
 
-/// How a consumer's query of a shape stands at `now`: the newest of each dataset that has not expired.
+/// How a consumer's query of a shape stands at `now`: the newest of each dataset that has not expired. A yes does not
+/// expire; what was reserved for it does.
 pub(super) async fn of_shape(
     on: On<'_>,
     consumer: &str,
@@ -113,7 +114,8 @@ pub(super) async fn of_shape(
 ) -> Result<Vec<Approval>, LedgerError> {
     let rows = Statement::new(
         "SELECT id, dataset, consumer, sql, purpose, dry_run, made_us, expires_us, state, decided_by, decided_us, answer \
-         FROM approvals WHERE shape = $1 AND consumer = $2 AND expires_us > $3 ORDER BY made_us DESC, id DESC",
+         FROM approvals WHERE shape = $1 AND consumer = $2 \
+         AND (expires_us > $3 OR state = 'approved') ORDER BY made_us DESC, id DESC",
     )
     .bind(shape)
     .bind(consumer)

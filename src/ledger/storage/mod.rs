@@ -40,7 +40,7 @@ use uuid::Uuid;
 use super::{
     Account, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome, CheckReport,
     Consumer, DatasetState, Entry, Grant, HeldRelease, LedgerError, LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine,
-    Receipt, ReleaseKey, Reuse, Ruling, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
+    QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
@@ -307,13 +307,8 @@ impl Store for Storage {
         reports::spend(self.readers.get().await?.on(), query).await
     }
 
-    async fn queries(
-        &self,
-        dataset: &str,
-        before: Option<ChargeId>,
-        limit: u64,
-    ) -> Result<Vec<QueryLine>, LedgerError> {
-        reports::queries(self.readers.get().await?.on(), dataset, before, limit).await
+    async fn queries(&self, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError> {
+        reports::queries(self.readers.get().await?.on(), search).await
     }
 
     async fn backup(&self, to: &std::path::Path) -> Result<(), LedgerError> {

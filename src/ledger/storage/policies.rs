@@ -11,7 +11,7 @@ use super::transaction::{Transaction, Verdict};
 
 const READING: &str = "reading policies";
 
-const COLUMNS: &str = "SELECT number, dataset, version, text, place, origin, actor, reason, changes, at_us FROM policy_versions";
+const COLUMNS: &str = "SELECT number, dataset, version, text, base, held, location, origin, actor, reason, changes, at_us FROM policy_versions";
 
 fn version(row: &Row) -> Result<PolicyVersion, LedgerError> {
     Ok(PolicyVersion {
@@ -19,12 +19,14 @@ fn version(row: &Row) -> Result<PolicyVersion, LedgerError> {
         dataset: row.text(1)?,
         version: row.text(2)?,
         text: row.text(3)?,
-        place: row.text(4)?,
-        origin: PolicyOrigin::read(&row.text(5)?)?,
-        actor: row.text(6)?,
-        reason: row.maybe_text(7)?,
-        changes: row.text(8)?,
-        at: time(row.int(9)?)?,
+        base: row.text(4)?,
+        held_to_roots: row.int(5)? != 0,
+        location: row.maybe_text(6)?,
+        origin: PolicyOrigin::read(&row.text(7)?)?,
+        actor: row.text(8)?,
+        reason: row.maybe_text(9)?,
+        changes: row.text(10)?,
+        at: time(row.int(11)?)?,
     })
 }
 
@@ -38,29 +40,34 @@ pub(super) async fn put(
     if state_of(transaction.on(), &new.dataset).await? == Some(DatasetState::Withdrawn) {
         return Err(LedgerError::Withdrawn { dataset: new.dataset.clone() });
     }
+    if new.at_changes.is_some_and(|changes| changes != transaction.state.policies) {
+        return Err(LedgerError::PoliciesChanged);
+    }
     let in_force = Statement::new(
-        "SELECT version, place FROM policy_versions WHERE dataset = $1 ORDER BY number DESC LIMIT 1",
+        "SELECT version, base FROM policy_versions WHERE dataset = $1 ORDER BY number DESC LIMIT 1",
     )
     .bind(new.dataset.as_str())
     .fetch_optional(transaction.on(), READING)
     .await?;
     if let Some(row) = in_force
         && row.text(0)? == new.version
-        && row.text(1)? == new.place
+        && row.text(1)? == new.base
     {
         return Ok(Verdict::Leave(()));
     }
     let at = now();
     transaction.state.policies += 1;
     Statement::new(
-        "INSERT INTO policy_versions (number, dataset, version, text, place, origin, actor, reason, changes, at_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO policy_versions (number, dataset, version, text, base, held, location, origin, actor, reason, changes, at_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(transaction.state.policies)
     .bind(new.dataset.as_str())
     .bind(new.version.as_str())
     .bind(new.text.as_str())
-    .bind(new.place.as_str())
+    .bind(new.base.as_str())
+    .bind(i64::from(new.held_to_roots))
+    .bind(new.location.as_deref())
     .bind(new.origin.as_str())
     .bind(by.to_string())
     .bind(new.reason.as_deref())
@@ -147,15 +154,22 @@ pub(super) async fn all(reader: &mut Reader) -> Result<(i64, Vec<StatedPolicy>),
         .map(|row| Ok((row.text(0)?, (DatasetState::read(&row.text(1)?)?, row.maybe_text(2)?))))
         .collect::<Result<_, LedgerError>>()?;
     let select = Statement::new(
-        "SELECT number, dataset, version, text, place, origin, actor, reason, changes, at_us FROM policy_versions v \
+        "SELECT number, dataset, version, text, base, held, location, origin, actor, reason, changes, at_us FROM policy_versions v \
          WHERE number = (SELECT max(number) FROM policy_versions w WHERE w.dataset = v.dataset) ORDER BY number",
     );
+    let mut places: HashMap<String, Vec<String>> = HashMap::new();
+    let taken = Statement::new("SELECT DISTINCT dataset, location FROM policy_versions WHERE location IS NOT NULL");
+    for row in taken.fetch_all(reader.on(), READING).await? {
+        places.entry(row.text(0)?).or_default().push(row.text(1)?);
+    }
     let mut policies = Vec::new();
     for row in select.fetch_all(reader.on(), READING).await? {
         let policy = version(&row)?;
         let (state, reason) =
             states.remove(&policy.dataset).ok_or(LedgerError::Corrupt { what: "policy without a state" })?;
-        policies.push(StatedPolicy { policy, state, reason });
+        let mut former_locations = places.remove(&policy.dataset).unwrap_or_default();
+        former_locations.retain(|place| policy.location.as_ref() != Some(place));
+        policies.push(StatedPolicy { policy, state, reason, former_locations });
     }
     reader.end(READING).await?;
     Ok((changes, policies))
@@ -170,7 +184,7 @@ pub(super) async fn history(on: On<'_>, dataset: &str) -> Result<Vec<PolicyVersi
 /// The newest version of each policy that came from a file: what the files of the folder are compared with.
 pub(super) async fn from_files(on: On<'_>) -> Result<Vec<PolicyVersion>, LedgerError> {
     let select = Statement::new(
-        "SELECT number, dataset, version, text, place, origin, actor, reason, changes, at_us FROM policy_versions v \
+        "SELECT number, dataset, version, text, base, held, location, origin, actor, reason, changes, at_us FROM policy_versions v \
          WHERE number = (SELECT max(number) FROM policy_versions w WHERE w.dataset = v.dataset AND w.origin = 'file') \
          ORDER BY number",
     );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::super::{ChargeId, Dimension, LedgerError, QueryLine, SpendLine, SpendQuery};
+use super::super::{ChargeId, Dimension, LedgerError, QueryLine, QueryOrder, QuerySearch, SpendLine, SpendQuery};
 use super::columns::{delta, loss, steps, time};
 use super::database::{On, Row, Statement, Value};
 use super::transaction::index;
@@ -134,44 +134,51 @@ fn halves(row: &Row, at: usize) -> Result<u128, LedgerError> {
     Ok(u128::from(steps(row.int(at)?)?) * HALF + u128::from(steps(row.int(at + 1)?)?))
 }
 
-/// The charges on one dataset from the newest, at most `limit`, those before the charge `before` where it is given.
-pub(super) async fn queries(
-    on: On<'_>,
-    dataset: &str,
-    before: Option<ChargeId>,
-    limit: u64,
-) -> Result<Vec<QueryLine>, LedgerError> {
-    let rows = Statement::new(
-        "SELECT c.id, c.query_id, c.at_us, c.consumer, c.agency, c.sql, c.purpose, c.outcome, c.events, c.log_index, \
-             p.loss_kind, CAST(sum(p.loss_steps) AS BIGINT), CAST(sum(p.delta_steps) AS BIGINT) \
+/// Charges by dataset, as `search` says.
+pub(super) async fn queries(on: On<'_>, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError> {
+    let query = SpendQuery {
+        from: search.from,
+        until: search.until,
+        datasets: search.datasets.clone(),
+        ..SpendQuery::default()
+    };
+    let (mut restricted, mut values) = restriction(&query);
+    if let Some(before) = search.before {
+        values.push(before.0.into());
+        let joint = if values.len() == 1 { " WHERE" } else { " AND" };
+        restricted.push_str(&format!("{joint} c.id < ${}", values.len()));
+    }
+    let order = match search.order {
+        QueryOrder::Newest => "c.id DESC, p.dataset",
+        QueryOrder::Dearest => "sum(p.loss_steps) DESC, c.id, p.dataset",
+    };
+    values.push(index(search.limit).into());
+    let limit = values.len();
+    const COLUMNS: &str = "c.id, p.dataset, c.query_id, c.at_us, c.consumer, c.agency, c.sql, c.purpose, c.outcome, c.events, \
+         c.log_index, p.loss_kind";
+    let select = format!(
+        "SELECT {COLUMNS}, CAST(sum(p.loss_steps) AS BIGINT), CAST(sum(p.delta_steps) AS BIGINT) \
          FROM charges c JOIN ( \
-             SELECT DISTINCT l.charge, a.epoch, l.loss_kind, l.loss_steps, l.delta_steps \
-             FROM charge_lines l JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' AND a.dataset = $1 \
-         ) p ON p.charge = c.id WHERE c.id < $2 \
-         GROUP BY c.id, c.query_id, c.at_us, c.consumer, c.agency, c.sql, c.purpose, c.outcome, c.events, c.log_index, \
-             p.loss_kind \
-         ORDER BY c.id DESC LIMIT $3",
-    )
-    .bind(dataset)
-    .bind(before.map_or(i64::MAX, |before| before.0))
-    .bind(index(limit))
-    .fetch_all(on, READING)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(QueryLine {
-                charge: ChargeId(row.int(0)?),
-                query_id: row.text(1)?.parse::<Uuid>().map_err(|_| LedgerError::Corrupt { what: "identifier" })?,
-                at: time(row.int(2)?)?,
-                consumer: row.text(3)?,
-                agency: row.maybe_text(4)?,
-                sql: row.text(5)?,
-                purpose: row.maybe_text(6)?,
-                shared: row.text(7)? == "shared",
-                events: row.text(8)?,
-                log_index: row.maybe_int(9)?.map(steps).transpose()?,
-                cost: Spent { loss: loss(&row.text(10)?, row.int(11)?)?, delta: delta(row.int(12)?)? },
-            })
-        })
-        .collect()
+             SELECT DISTINCT l.charge, a.dataset, a.epoch, l.loss_kind, l.loss_steps, l.delta_steps \
+             FROM charge_lines l JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' \
+         ) p ON p.charge = c.id{restricted} GROUP BY {COLUMNS} ORDER BY {order} LIMIT ${limit}"
+    );
+    Statement::composed(select, values).fetch_all(on, READING).await?.iter().map(query_line).collect()
+}
+
+fn query_line(row: &Row) -> Result<QueryLine, LedgerError> {
+    Ok(QueryLine {
+        charge: ChargeId(row.int(0)?),
+        dataset: row.text(1)?,
+        query_id: row.text(2)?.parse::<Uuid>().map_err(|_| LedgerError::Corrupt { what: "identifier" })?,
+        at: time(row.int(3)?)?,
+        consumer: row.text(4)?,
+        agency: row.maybe_text(5)?,
+        sql: row.text(6)?,
+        purpose: row.maybe_text(7)?,
+        shared: row.text(8)? == "shared",
+        events: row.text(9)?,
+        log_index: row.maybe_int(10)?.map(steps).transpose()?,
+        cost: Spent { loss: loss(&row.text(11)?, row.int(12)?)?, delta: delta(row.int(13)?)? },
+    })
 }

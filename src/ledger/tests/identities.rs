@@ -32,6 +32,7 @@ pub(super) async fn names_cannot_run_into_one_another(store: &dyn Store) {
         scope: Scope::Consumer(consumer.into()),
         dataset: dataset.into(),
         window: window.into(),
+        epoch: None,
     };
     let names = ["a", "a/b", "b", "a%2Fb", "%", ""];
     let mut keys = std::collections::BTreeSet::new();

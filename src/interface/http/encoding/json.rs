@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::EncodingError;
 use super::cell::Rows;
-use crate::gateway::{Accuracy, Answer, BudgetLine, Diagnostics, GroupFacts, PrivacyFacts};
+use crate::gateway::{Accuracy, Answer, BudgetLine, Diagnostics, GroupFacts, PrivacyFacts, ReceiptFacts};
 
 /// A column of an answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,6 +42,9 @@ pub struct AnswerDocument<'a> {
     /// By release, what bounding took away: only where `diagnostics` was asked for.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     diagnostics: &'a [Diagnostics],
+    /// The answer's entry in the log; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<&'a ReceiptFacts>,
 }
 
 /// `answer` as JSON.
@@ -61,6 +64,7 @@ pub(in super::super) fn to_json(answer: &Answer) -> Result<Vec<u8>, EncodingErro
         budget: &answer.budget,
         groups: &answer.groups,
         diagnostics: &answer.diagnostics,
+        receipt: answer.receipt.as_ref(),
     };
     Ok(serde_json::to_vec(&document)?)
 }

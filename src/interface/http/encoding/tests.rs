@@ -34,6 +34,7 @@ fn answer(columns: Vec<(&str, ArrayRef)>) -> Answer {
         budget: vec![],
         groups: GroupFacts { public: true, min_size: 1, units_to_appear_95: 1 },
         diagnostics: Vec::new(),
+        receipt: None,
     }
 }
 

@@ -57,13 +57,17 @@ CREATE TABLE reuses (
     PRIMARY KEY (log_index, dataset)
 ) STRICT, WITHOUT ROWID;
 
--- Every version of every policy, in the order in which they came into force.
+-- Every version of every policy, in the order in which they came into force. A relative location in the text is relative to
+-- `base`; `location` is what it resolved to; `held` says that its steward named the place, which must then lie in the
+-- owner's folders.
 CREATE TABLE policy_versions (
     number   INTEGER NOT NULL PRIMARY KEY,
     dataset  TEXT    NOT NULL,
     version  TEXT    NOT NULL,
     text     TEXT    NOT NULL,
-    place    TEXT    NOT NULL,
+    base     TEXT    NOT NULL,
+    held     INTEGER NOT NULL CHECK (held IN (0, 1)),
+    location TEXT,
     origin   TEXT    NOT NULL CHECK (origin IN ('file', 'steward', 'operator')),
     actor    TEXT    NOT NULL,
     reason   TEXT,

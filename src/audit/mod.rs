@@ -1,2 +1,0 @@
-//! Placeholder for the merge.
-pub mod merkle;
