@@ -16,6 +16,8 @@
 //! release ─── engine │                         bounds, noise, selection; DataFusion
 //!     │              │
 //! mechanism ── accounting                      exact samplers; ρ, ε, δ in integers. Pure functions, no I/O
+//!
+//! audit                                         below ledger, gateway and interface: Merkle tree, signed checkpoints, proofs
 //! ```
 //!
 //! # What always holds
@@ -24,8 +26,8 @@
 //! * What is not known is refused: a plan node, an expression, a function, a key of a policy, a role.
 //! * Privacy loss is held and compared in integers, and rounded towards more loss.
 //! * An error says what to do next, and holds no data value.
-//! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, and `interface` knows
-//!   the gateway, and policies as files.
+//! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, `audit` does not
+//!   know what an entry says, and `interface` knows the gateway, and policies and evidence as files.
 
 #![cfg_attr(
     test,

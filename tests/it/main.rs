@@ -10,6 +10,7 @@
 
 mod cli;
 mod cookbook;
+mod evidence;
 mod fixture;
 mod gateway;
 mod http;

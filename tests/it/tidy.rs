@@ -8,7 +8,7 @@ use crate::fixture::repository;
 
 /// What each stage may import: the diagram of `src/lib.rs`, as a table. `mechanism` and `accounting` are one floor, as are
 /// `release` and `engine`. The verifier in `release` knows the catalog's tables, since it must tell whose rows it sees.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("accounting", &["mechanism"]),
     ("mechanism", &["accounting"]),
     ("policy", &["accounting"]),
@@ -17,11 +17,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("sql", &["catalog", "policy"]),
     ("engine", &["release", "catalog"]),
     ("analysis", &["sql", "catalog", "policy", "release", "accounting"]),
-    ("ledger", &["accounting"]),
+    ("audit", &[]),
+    ("ledger", &["accounting", "audit"]),
     ("config", &["policy"]),
     ("demo", &[]),
-    ("gateway", &["accounting", "analysis", "catalog", "config", "engine", "ledger", "policy", "release", "sql"]),
-    ("interface", &["gateway", "config", "demo", "policy"]),
+    (
+        "gateway",
+        &["accounting", "analysis", "audit", "catalog", "config", "engine", "ledger", "policy", "release", "sql"],
+    ),
+    ("interface", &["gateway", "audit", "config", "demo", "policy"]),
 ];
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::table::printable;
+use crate::audit::key::KeyError;
 use crate::config::ConfigError;
 use crate::demo::DemoError;
 use crate::gateway::GatewayError;
@@ -120,13 +121,25 @@ pub(super) enum Failure {
     /// Binary output would go to a terminal.
     #[error("an Arrow stream is not for a terminal")]
     ArrowToTerminal,
+    /// Evidence is wrong; each fault was told as it was found.
+    #[error("{} is not verified", path.display())]
+    NotVerified {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no public key to verify with.
+    #[error("--key: {source}")]
+    BadKey {
+        /// What is wrong with it.
+        source: KeyError,
+    },
 }
 
 impl Failure {
     /// 2 for wrong usage, 1 for all else.
     pub(super) const fn exit_status(&self) -> u8 {
         match self {
-            Self::NoToken | Self::BadUrl { .. } | Self::ArrowToTerminal => 2,
+            Self::NoToken | Self::BadUrl { .. } | Self::ArrowToTerminal | Self::BadKey { .. } => 2,
             _ => 1,
         }
     }
@@ -143,7 +156,8 @@ impl Failure {
             Self::Io { .. } => "io",
             Self::Bind { .. } => "address_unavailable",
             Self::NoToken => "unauthenticated",
-            Self::BadUrl { .. } | Self::ArrowToTerminal | Self::Request(_) => "usage",
+            Self::BadUrl { .. } | Self::ArrowToTerminal | Self::BadKey { .. } | Self::Request(_) => "usage",
+            Self::NotVerified { .. } => "not_verified",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => "unreachable",
         }
     }
@@ -162,6 +176,12 @@ impl Failure {
             Self::Unreachable { .. } => Some("start one with `tollgate serve`, or give its address with --url"),
             Self::NotAGateway { .. } => Some("check --url (or TOLLGATE_URL)"),
             Self::ArrowToTerminal => Some("redirect it, as in `> answer.arrows`, or choose --format table"),
+            Self::NotVerified { .. } => Some(
+                "keep the file as it is: it may be evidence itself; ask for another copy, and compare checkpoints with others",
+            ),
+            Self::BadKey { .. } => {
+                Some("give the line NAME+ID+BASE64 that the operator published, or a file with that line alone")
+            }
             Self::Draft { .. }
             | Self::NoData { .. }
             | Self::BadGlob { .. }

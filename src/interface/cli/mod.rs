@@ -3,13 +3,14 @@
 //! ```text
 //!  query, dataset list, budget show ───────────────── HTTP ──► a running server
 //!  consumer, token, budget set ─────────────────── storage ──► the database that the configuration names
-//!  policy check, policy init ─────────────────────── files ──► nothing else
+//!  policy check, policy init, audit verify ───────── files ──► nothing else
 //!  serve, demo ──────────────────────────────────────────────► are the server
 //! ```
 //!
 //! Exit status: 0 done, 1 refused or failed, 2 wrong usage. What a command is asked for goes to standard output; all
 //! that is said about it goes to standard error.
 
+mod audit;
 mod budget;
 mod client;
 mod consumer;
@@ -66,6 +67,9 @@ enum Command {
     /// Show and grant budgets.
     #[command(subcommand)]
     Budget(budget::Budget),
+    /// Check the log of decisions.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 /// Runs the command that `arguments` name, the program's own name first. Prints failures on standard error.
@@ -101,6 +105,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Consumer(command) => block_on(command.run()),
         Command::Token(command) => block_on(command.run()),
         Command::Budget(command) => block_on(command.run()),
+        Command::Audit(command) => command.run(),
     }
 }
 

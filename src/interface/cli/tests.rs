@@ -23,7 +23,7 @@ fn every_command_has_an_example() {
         vec![(path, command.get_after_help().map(ToString::to_string).unwrap_or_default())]
     }
     let leaves = leaves(&Cli::command(), "");
-    assert_eq!(leaves.len(), 14, "{leaves:?}");
+    assert_eq!(leaves.len(), 15, "{leaves:?}");
     for (path, help) in leaves {
         assert!(help.contains("Example") && help.contains(path.trim()), "{path}: {help}");
     }
@@ -47,6 +47,8 @@ fn wrong_usage_is_told_from_failure() {
         &["tollgate", "query"],
         &["tollgate", "query", "x", "--format", "xml"],
         &["tollgate", "report"],
+        &["tollgate", "audit", "verify", "log.jsonl"],
+        &["tollgate", "audit", "verify", "log.jsonl", "--key", "k", "--proof", "p"],
         &["tollgate"],
     ] {
         let error = Cli::try_parse_from(wrong).expect_err("wrong usage");
