@@ -21,7 +21,7 @@ impl Gateway {
     pub async fn budget(&self, caller: &Caller) -> Result<Vec<BudgetLine>, GatewayError> {
         let consumer = caller.analyst()?;
         let datasets = self
-            .catalog
+            .catalog()
             .entries()
             .filter_map(|(name, entry)| match entry {
                 Entry::Private(policy, _) if policy.consumers.allows(consumer, caller.agency.as_deref()) => {

@@ -29,6 +29,10 @@ pub enum Code {
     TooLarge,
     /// The query has no private answer as it is written.
     QueryNotPrivate,
+    /// A policy that cannot be served as it is written.
+    PolicyInvalid,
+    /// The name is taken, or what is there does not allow it.
+    Conflict,
     /// Too many requests.
     RateLimited,
     /// The gateway has no room now.
@@ -57,6 +61,8 @@ impl Code {
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooLarge => "too_large",
             Self::QueryNotPrivate => "query_not_private",
+            Self::PolicyInvalid => "policy_invalid",
+            Self::Conflict => "conflict",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::TimedOut => "timed_out",
@@ -69,12 +75,12 @@ impl Code {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::SqlInvalid | Self::RequestInvalid => 400,
+            Self::SqlInvalid | Self::RequestInvalid | Self::PolicyInvalid => 400,
             Self::Unauthenticated => 401,
             Self::BudgetExceeded => 402,
             Self::NotAllowed | Self::PurposeNotAllowed | Self::DatasetSuspended => 403,
             Self::NotFound => 404,
-            Self::IdempotencyConflict => 409,
+            Self::IdempotencyConflict | Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::QueryNotPrivate => 422,
             Self::RateLimited => 429,

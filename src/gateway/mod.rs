@@ -20,6 +20,8 @@ mod facts;
 mod in_flight;
 mod price;
 mod question;
+mod registry;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -27,6 +29,7 @@ mod translate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
@@ -44,6 +47,8 @@ pub use answer::{
 };
 pub use error::{Code, GatewayError};
 pub use question::{Question, TargetError};
+pub use registry::{Admitted, InForce, Submission, admit};
+pub use standing::{Standing, Stored, assemble, decide};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]
@@ -80,7 +85,8 @@ impl Caller {
 
 /// What a running gateway is made of.
 pub struct Gateway {
-    catalog: Arc<Catalog>,
+    /// What is served. A request takes it once, so that one query sees one catalog.
+    catalog: ArcSwap<Catalog>,
     engine: Engine,
     store: Arc<dyn Store>,
     in_flight: in_flight::InFlight,
@@ -127,7 +133,7 @@ impl Gateway {
         })
         .map_err(translate::engine)?;
         Ok(Arc::new(Self {
-            catalog,
+            catalog: ArcSwap::new(catalog),
             engine,
             store,
             in_flight: in_flight::InFlight::default(),
@@ -139,6 +145,17 @@ impl Gateway {
                 response_quantum: Duration::from_millis(config.engine.response_quantum_ms),
             },
         }))
+    }
+
+    /// The catalog that is served now. A request asks for it once and keeps what it got.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// Serves `catalog` from the next request on; requests that are under way end with the one that they began with.
+    pub fn serve(&self, catalog: Arc<Catalog>) {
+        self.catalog.store(catalog);
     }
 
     /// Who holds the token `secret`.

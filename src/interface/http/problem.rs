@@ -108,6 +108,8 @@ const fn title(code: Code) -> &'static str {
         Code::IdempotencyConflict => "The idempotency key belongs to another request",
         Code::TooLarge => "Too large",
         Code::QueryNotPrivate => "The query has no private answer as it is written",
+        Code::PolicyInvalid => "The policy cannot be served as it is written",
+        Code::Conflict => "In conflict with what is there",
         Code::RateLimited => "Too many requests",
         Code::Overloaded => "No room at present",
         Code::TimedOut => "Timed out",
