@@ -1,12 +1,18 @@
 //! The catalog: which datasets there are, under which policies, over which files.
 //!
 //! ```text
-//! policies/*.toml ──▶ Catalog ── tables(names) ──▶ Tables (one data version each) ──▶ sql::plan
+//! policies/*.toml ─────┐
+//! Registered (storage) ┴▶ Catalog ── tables(names) ──▶ Tables (one data version each) ──▶ sql::plan
 //! ```
+//!
+//! A catalog does not change. What a steward changes while the server runs makes a new one, which takes over the footers
+//! that the last one has read; a query sees the catalog that it began with.
 //!
 //! It knows files and policies; it knows neither SQL nor budgets.
 
+mod roots;
 mod source;
+mod status;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,7 +30,9 @@ use thiserror::Error;
 
 use crate::policy::{self, Collection, DatasetName, DatasetPolicy, PolicyErrors, PolicyFile, PublicTable, Warning};
 
+pub use roots::Roots;
 pub use source::{Snapshot, Source, SourceError};
+pub use status::{Registered, Status};
 pub use table::{DatasetTable, Protection};
 
 /// The one catalog in which SQL resolves names; a query does not need to say it.
@@ -46,6 +54,22 @@ pub enum CatalogError {
         name: DatasetName,
         /// What is wrong with its files.
         source: SourceError,
+    },
+    /// Data lies where another dataset's data has lain.
+    #[error("{name}: its location was that of {other}, whose accounts hold what was asked of the data there")]
+    LocationTaken {
+        /// The dataset.
+        name: DatasetName,
+        /// The dataset that had the place.
+        other: DatasetName,
+    },
+    /// A dataset that is suspended or withdrawn.
+    #[error("{name} is {status}")]
+    NotServed {
+        /// The dataset.
+        name: DatasetName,
+        /// `suspended` or `withdrawn`.
+        status: &'static str,
     },
     /// The members of a collection differ.
     #[error("collection {collection}: {member} has other columns than {first}; its members have one schema")]
@@ -81,7 +105,10 @@ impl CatalogError {
     pub fn dataset(&self) -> Option<&DatasetName> {
         match self {
             Self::Policy(_) => None,
-            Self::Source { name, .. } | Self::Table { name, .. } => Some(name),
+            Self::Source { name, .. }
+            | Self::Table { name, .. }
+            | Self::LocationTaken { name, .. }
+            | Self::NotServed { name, .. } => Some(name),
             Self::MembersDiffer { collection, .. } | Self::OwnerColumn { collection } => Some(collection),
         }
     }
@@ -98,6 +125,17 @@ pub enum Entry {
     Collection(Arc<Collection>),
 }
 
+impl Entry {
+    /// Its files; a collection has none of its own.
+    #[must_use]
+    pub const fn source(&self) -> Option<&Arc<Source>> {
+        match self {
+            Self::Private(_, source) | Self::Public(_, source) => Some(source),
+            Self::Collection(_) => None,
+        }
+    }
+}
+
 /// How new the view of the files must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
@@ -110,7 +148,16 @@ pub enum Freshness {
 /// The datasets of a gateway.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    entries: BTreeMap<DatasetName, Entry>,
+    listed: BTreeMap<DatasetName, Listed>,
+}
+
+/// An entry, and whether it is served.
+#[derive(Debug)]
+struct Listed {
+    entry: Entry,
+    status: Status,
+    /// Where the data of its earlier versions lay.
+    former: Vec<String>,
 }
 
 /// The tables that one query names, each at one data version.
@@ -132,35 +179,105 @@ impl Catalog {
     /// # Errors
     /// When a policy file is wrong. Files that cannot be read now are found by [`Catalog::check`] and by each query.
     pub fn load(dir: &Path) -> Result<Self, CatalogError> {
-        let mut entries = BTreeMap::new();
-        for file in policy::load_dir(dir)? {
-            let (name, entry) = match file {
+        let files = policy::load_dir(dir)?;
+        Ok(Self::listing(files.into_iter().map(|file| Registered::new(file, Status::Active, Vec::new())), None))
+    }
+
+    /// The catalog of what is recorded, one of each name. Footers that `previous` has read are not read again where the
+    /// location is the same. No file is opened.
+    ///
+    /// # Errors
+    /// When two have one name or one place, withdrawn ones and former places included, and when a collection's members
+    /// are not private datasets of one unit. Whoever gets an error here must serve nothing rather than the catalog that it
+    /// has: a suspension may be what it does not know.
+    pub fn of(registered: Vec<Registered>, previous: Option<&Self>) -> Result<Self, CatalogError> {
+        policy::check_recorded(&registered.iter().map(|one| &one.policy).collect::<Vec<_>>())?;
+        for one in &registered {
+            let Some(location) = one.policy.location() else { continue };
+            let place = policy::written_place(location);
+            let had_it = |other: &&Registered| {
+                other.policy.name() != one.policy.name()
+                    && other.former.iter().any(|former| policy::overlap(&place, &policy::written_place(former)))
+            };
+            if let Some(other) = registered.iter().find(had_it) {
+                let (name, other) = (one.policy.name().clone(), other.policy.name().clone());
+                return Err(CatalogError::LocationTaken { name, other });
+            }
+        }
+        Ok(Self::listing(registered, previous))
+    }
+
+    fn listing(registered: impl IntoIterator<Item = Registered>, previous: Option<&Self>) -> Self {
+        let known = previous.into_iter().flat_map(Self::sources).collect::<Vec<_>>();
+        let source = |location: &str, roots: Option<Roots>| {
+            let same = |source: &&&Arc<Source>| source.location() == location && source.roots() == roots.as_ref();
+            match (known.iter().find(same), roots) {
+                (Some(source), _) => Arc::clone(source),
+                (None, Some(roots)) => Arc::new(Source::within(location, roots)),
+                (None, None) => Arc::new(Source::new(location)),
+            }
+        };
+        let listed = registered.into_iter().map(|Registered { policy, status, former, roots }| {
+            let name = policy.name().clone();
+            let entry = match policy {
                 PolicyFile::Private(policy) => {
-                    let source = Arc::new(Source::new(&policy.location));
-                    (policy.name.clone(), Entry::Private(Arc::new(policy), source))
+                    let source = source(&policy.location, roots);
+                    Entry::Private(Arc::new(policy), source)
                 }
                 PolicyFile::Public(table) => {
-                    let source = Arc::new(Source::new(&table.location));
-                    (table.name.clone(), Entry::Public(Arc::new(table), source))
+                    let source = source(&table.location, roots);
+                    Entry::Public(Arc::new(table), source)
                 }
-                PolicyFile::Collection(collection) => {
-                    (collection.name.clone(), Entry::Collection(Arc::new(collection)))
-                }
+                PolicyFile::Collection(collection) => Entry::Collection(Arc::new(collection)),
             };
-            entries.insert(name, entry);
-        }
-        Ok(Self { entries })
+            (name, Listed { entry, status, former })
+        });
+        Self { listed: listed.collect() }
     }
 
-    /// Each name with what stands behind it, in the order of the names.
+    fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.listed.values().filter_map(|listed| listed.entry.source())
+    }
+
+    /// Each name that is not withdrawn with what stands behind it, in the order of the names.
     pub fn entries(&self) -> impl Iterator<Item = (&DatasetName, &Entry)> {
-        self.entries.iter()
+        let there = self.listed.iter().filter(|(_, listed)| listed.status != Status::Withdrawn);
+        there.map(|(name, listed)| (name, &listed.entry))
     }
 
-    /// What stands behind `name`.
+    /// What stands behind `name`, whether it is served or not: see [`Self::unserved`].
     #[must_use]
     pub fn entry(&self, name: &DatasetName) -> Option<&Entry> {
-        self.entries.get(name)
+        self.listed.get(name).map(|listed| &listed.entry)
+    }
+
+    /// Whether `name` is served by itself; of a collection, without regard to its members.
+    #[must_use]
+    pub fn status(&self, name: &DatasetName) -> Option<&Status> {
+        self.listed.get(name).map(|listed| &listed.status)
+    }
+
+    /// Which of `name` and, if it is a collection, its members is not served, and why; `None` when all are.
+    #[must_use]
+    pub fn unserved(&self, name: &DatasetName) -> Option<(&DatasetName, &Status)> {
+        let (name, listed) = self.listed.get_key_value(name)?;
+        let members: &[DatasetName] = match &listed.entry {
+            Entry::Collection(collection) => &collection.members,
+            Entry::Private(..) | Entry::Public(..) => &[],
+        };
+        let members = members.iter().filter_map(|member| self.listed.get_key_value(member));
+        std::iter::once((name, listed))
+            .chain(members)
+            .map(|(name, listed)| (name, &listed.status))
+            .find(|(_, status)| **status != Status::Active)
+    }
+
+    /// Where data lies or has lain, with whose it is, withdrawn datasets included.
+    pub fn places(&self) -> impl Iterator<Item = (&DatasetName, &str)> {
+        self.listed.iter().flat_map(|(name, listed)| {
+            let present = listed.entry.source().map(|source| source.location());
+            present.into_iter().chain(listed.former.iter().map(String::as_str)).map(move |place| (name, place))
+        })
     }
 
     /// The schema of an entry as SQL sees it. Blocking I/O.
@@ -174,8 +291,7 @@ impl Catalog {
     /// Holds every entry against its files: what a steward should know before serving. Blocking I/O.
     #[must_use]
     pub fn check(&self) -> Vec<(DatasetName, Result<Vec<Warning>, CatalogError>)> {
-        self.entries
-            .iter()
+        self.entries()
             .map(|(name, entry)| {
                 let found = match entry {
                     Entry::Private(policy, source) => snapshot(name, source, Freshness::Now)
@@ -190,7 +306,8 @@ impl Catalog {
     /// The tables behind `names`, those that exist, each at its present data version. Blocking I/O.
     ///
     /// # Errors
-    /// When the files of one cannot be used, or do not fit the policy.
+    /// When one is not served, which whoever asks should have found out by itself, and when the files of one cannot be
+    /// used, or do not fit the policy.
     pub fn tables<'a>(
         &self,
         names: impl IntoIterator<Item = &'a DatasetName>,
@@ -198,6 +315,9 @@ impl Catalog {
     ) -> Result<Tables, CatalogError> {
         let mut tables = Tables::default();
         for name in names.into_iter().collect::<BTreeSet<_>>() {
+            if let Some((name, status)) = self.unserved(name) {
+                return Err(CatalogError::NotServed { name: name.clone(), status: status.as_str() });
+            }
             if let Some(provider) = self.provider(name, freshness)? {
                 tables.providers.insert(name.clone(), provider);
             }
@@ -210,7 +330,7 @@ impl Catalog {
         name: &DatasetName,
         freshness: Freshness,
     ) -> Result<Option<Arc<dyn TableProvider>>, CatalogError> {
-        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let Some(entry) = self.entry(name) else { return Ok(None) };
         Ok(Some(match entry {
             Entry::Collection(collection) => Arc::new(self.view(collection, freshness)?),
             Entry::Private(policy, source) => Arc::new(private_table(policy, source, freshness)?),
@@ -224,7 +344,7 @@ impl Catalog {
         let mut first: Option<(&DatasetName, SchemaRef)> = None;
         for member in &collection.members {
             // The loader has seen to it that every member exists and is a dataset.
-            let Some(Entry::Private(policy, source)) = self.entries.get(member) else { continue };
+            let Some(Entry::Private(policy, source)) = self.entry(member) else { continue };
             let table = private_table(policy, source, freshness)?;
             let schema = table.schema();
             if schema.index_of(OWNER_COLUMN).is_ok() {

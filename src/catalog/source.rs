@@ -15,6 +15,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::Roots;
+
 /// Why the files of a source cannot be used. Names paths: for the owner and the operator, never for an analyst.
 #[derive(Debug, Error)]
 pub enum SourceError {
@@ -35,6 +37,12 @@ pub enum SourceError {
     /// The file is not Parquet, or is damaged.
     #[error("{0}: is not a readable Parquet file; write it anew")]
     NotParquet(String),
+    /// A link, or the location itself, leads out of the folders that the operator has named for the owner.
+    #[error("{0}: is in no folder that the operator has named for its owner, or a link leads out of it")]
+    Outside(String),
+    /// A file whose name would be read as a pattern of names.
+    #[error("{0}: a name with `*`, `?` or `[` would be read as a pattern: rename the file or folder")]
+    PatternName(String),
     /// Two files of one source differ.
     #[error("{path}: its columns differ from those of {first}; every file of a dataset has the same columns and types")]
     SchemaDiffers {
@@ -68,6 +76,7 @@ struct Footer {
 #[derive(Debug)]
 pub struct Source {
     location: String,
+    roots: Option<Roots>,
     footers: Mutex<HashMap<PathBuf, Footer>>,
     known: Mutex<Option<Snapshot>>,
 }
@@ -79,7 +88,19 @@ impl Source {
     /// A source at `location`, a path as the policy's loader resolved it.
     #[must_use]
     pub fn new(location: &str) -> Self {
-        Self { location: location.to_owned(), footers: Mutex::default(), known: Mutex::default() }
+        Self { location: location.to_owned(), roots: None, footers: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// The same, of which no file outside `roots` is read.
+    #[must_use]
+    pub fn within(location: &str, roots: Roots) -> Self {
+        Self { roots: Some(roots), ..Self::new(location) }
+    }
+
+    /// The folders that it is held to, if its steward has named the place.
+    #[must_use]
+    pub fn roots(&self) -> Option<&Roots> {
+        self.roots.as_ref()
     }
 
     /// Where the files are.
@@ -129,18 +150,27 @@ impl Source {
         Ok(snapshot)
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
+    /// The files that are there now, in the order of their names. Blocking I/O.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`], of which this is the first half.
+    pub fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
         if self.location.contains("://") {
             return Err(SourceError::ObjectStore(self.location.clone()));
         }
         let path = Path::new(&self.location);
+        // Before anything is opened, and again for every file below: a folder may hold links.
+        self.admitted(path.to_path_buf())?;
         let mut files = if path.is_dir() {
             let io = |source| SourceError::Io { path: self.location.clone(), source };
             let mut files = Vec::new();
             for entry in fs::read_dir(path).map_err(io)? {
                 let file = entry.map_err(io)?.path();
-                if file.is_file() && file.extension().is_some_and(|extension| extension == "parquet") {
-                    files.push(file);
+                if file.extension().is_some_and(|extension| extension == "parquet") {
+                    let file = self.admitted(file)?;
+                    if file.is_file() {
+                        files.push(file);
+                    }
                 }
             }
             files
@@ -148,13 +178,28 @@ impl Source {
             glob::glob(&self.location)
                 .map_err(|_| SourceError::Missing(self.location.clone()))?
                 .filter_map(Result::ok)
-                .filter(|file| file.is_file())
-                .collect()
+                .map(|file| self.admitted(file))
+                .filter(|file| file.as_ref().map_or(true, |file| file.is_file()))
+                .collect::<Result<Vec<_>, _>>()?
         } else {
-            vec![path.to_path_buf()]
+            vec![self.admitted(path.to_path_buf())?]
         };
+        // What reads the files takes such a name for a pattern, and would read others beside or instead of it.
+        if let Some(file) = files.iter().find(|file| file.to_string_lossy().contains(['*', '?', '['])) {
+            return Err(SourceError::PatternName(file.display().to_string()));
+        }
         files.sort();
+        files.dedup();
         if files.is_empty() { Err(SourceError::Missing(self.location.clone())) } else { Ok(files) }
+    }
+
+    /// The file as it is read: where the source is held to folders, with its links resolved, so that what is checked is
+    /// what is read.
+    fn admitted(&self, file: PathBuf) -> Result<PathBuf, SourceError> {
+        match &self.roots {
+            None => Ok(file),
+            Some(roots) => roots.admit(&file).ok_or_else(|| SourceError::Outside(file.display().to_string())),
+        }
     }
 
     fn footer(&self, path: &Path) -> Result<Footer, SourceError> {

@@ -1,6 +1,8 @@
 //! Sources: which files a location names, and what is wrong with them.
 #![allow(clippy::unwrap_used)]
 
+mod live;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! `tollgate.toml`: what the operator of a gateway sets. Every key has a default, and any can be set by environment
 //! (`TOLLGATE_SERVER__HTTP=127.0.0.1:8080`), which wins over the file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
@@ -11,7 +12,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::policy::nearest;
+use crate::policy::{DatasetName, NameError, nearest, overlap};
 
 /// The beginning of every environment variable of ours.
 const ENV_PREFIX: &str = "TOLLGATE_";
@@ -56,6 +57,27 @@ pub enum ConfigError {
     Address {
         /// The key.
         key: &'static str,
+    },
+    /// An owner that is no owner's name.
+    #[error("policies.locations: {0}")]
+    Owner(NameError),
+    /// A folder of an owner that cannot be compared with others.
+    #[error("policies.locations.{owner}: {} must not hold `..`: write the folder itself", .folder.display())]
+    LocationParent {
+        /// The owner.
+        owner: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Two owners with folders in one another.
+    #[error(
+        "policies.locations: a folder of `{owner}` is, or lies in, or holds one of `{other}`: either owner's stewards could register the other's data"
+    )]
+    SharedLocation {
+        /// One owner.
+        owner: String,
+        /// The other.
+        other: String,
     },
     /// A storage address of a kind that is not known.
     #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\"")]
@@ -135,11 +157,15 @@ impl Default for Storage {
 pub struct Policies {
     /// The folder that holds them; a relative one is relative to the configuration file.
     pub dir: PathBuf,
+    /// For each owner the folders from which its stewards may register data while the gateway runs; relative ones are
+    /// relative to the configuration file. An owner that is not listed can register none. No folder of one owner lies in
+    /// another's.
+    pub locations: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        Self { dir: PathBuf::from("policies") }
+        Self { dir: PathBuf::from("policies"), locations: BTreeMap::new() }
     }
 }
 
@@ -209,7 +235,9 @@ impl Config {
         }
         let config: Self = figment.extract().map_err(|error| refusal(&error))?;
         config.check()?;
-        Ok(config.resolved(path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))))
+        let config = config.resolved(path.and_then(Path::parent).unwrap_or_else(|| Path::new("")));
+        config.check_locations()?;
+        Ok(config)
     }
 
     /// Checks what types alone do not.
@@ -238,9 +266,32 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that what one owner's stewards may register is never another's.
+    fn check_locations(&self) -> Result<(), ConfigError> {
+        let locations = &self.policies.locations;
+        for (owner, folders) in locations {
+            DatasetName::new(owner, "any").map_err(ConfigError::Owner)?;
+            for folder in folders {
+                if folder.components().any(|part| part == Component::ParentDir) {
+                    return Err(ConfigError::LocationParent { owner: owner.clone(), folder: folder.clone() });
+                }
+                let shares = |others: &Vec<PathBuf>| others.iter().any(|other| overlap(folder, other));
+                if let Some((other, _)) = locations.range(..owner.clone()).find(|(_, others)| shares(others)) {
+                    return Err(ConfigError::SharedLocation { owner: owner.clone(), other: other.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// With relative paths resolved against `folder`.
     fn resolved(mut self, folder: &Path) -> Self {
         self.policies.dir = folder.join(&self.policies.dir);
+        for location in self.policies.locations.values_mut().flatten() {
+            let place = folder.join(&location);
+            // Links are resolved whenever a file is read; here a folder need not exist yet.
+            *location = std::path::absolute(&place).unwrap_or(place);
+        }
         // `sqlite::memory:` is no file, and `check` lets nothing else through that does not begin so.
         if let Some(file) = self.storage.url.strip_prefix("sqlite://")
             && !file.starts_with(':')

@@ -27,6 +27,7 @@ fn every_key_has_a_default() {
     assert_eq!(config.server.http_address(), Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.storage.url, "sqlite://tollgate.db");
     assert_eq!(config.policies.dir, Path::new("policies"));
+    assert!(config.policies.locations.is_empty());
     assert_eq!(config.engine.memory_limit_mb, 2048);
     assert_eq!(config.engine.timeout_ms, 60_000);
     assert!(config.engine.max_concurrent_queries >= 2);
@@ -47,6 +48,30 @@ fn relative_paths_are_relative_to_the_file() {
     let config = config.unwrap();
     assert_eq!(config.policies.dir, Path::new("/etc/p"));
     assert_eq!(config.storage.url, "sqlite:///var/t.db");
+}
+
+#[test]
+fn each_owner_has_folders_of_its_own() {
+    let (folder, _, config) =
+        load("[policies.locations]\nunited = [\"data/united\", \"/srv/u\"]\ndelta = [\"/srv/d\"]\n", &[]);
+    let locations = config.unwrap().policies.locations;
+    assert_eq!(locations["united"], [folder.path().join("data/united"), "/srv/u".into()]);
+    assert_eq!(locations["delta"], [Path::new("/srv/d")]);
+
+    let shared = "policies.locations: a folder of `united` is, or lies in, or holds one of `delta`: either owner's stewards could register the other's data";
+    for folders in ["united = [\"/srv/d\"]", "united = [\"/srv/d/sub\"]", "united = [\"/u\", \"/srv\"]"] {
+        assert_eq!(refused(&format!("[policies.locations]\ndelta = [\"/srv/d\"]\n{folders}\n"), &[]), shared);
+    }
+    // A folder beside another whose name begins alike is not within it.
+    assert!(load("[policies.locations]\ndelta = [\"/srv/d\"]\nunited = [\"/srv/du\"]\n", &[]).2.is_ok());
+    assert_eq!(
+        refused("[policies.locations]\nunited = [\"/srv/u/../d\"]\n", &[]),
+        "policies.locations.united: /srv/u/../d must not hold `..`: write the folder itself"
+    );
+    assert!(
+        refused("[policies.locations]\nUnited = [\"/srv/u\"]\n", &[])
+            .starts_with("policies.locations: `United` is not a name")
+    );
 }
 
 #[test]

@@ -180,4 +180,7 @@ pub struct DatasetDescription {
     /// For a collection: its members.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
+    /// Why it is not answered at present, where it, or a member of the collection, is suspended or withdrawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
 }

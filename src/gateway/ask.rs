@@ -146,8 +146,8 @@ impl Gateway {
     ) -> Result<(Analysed, bool), GatewayError> {
         let parsed = sql::parse(&question.sql, self.limits.sql).map_err(translate::parse)?;
         let explain = parsed.is_explain();
-        let authorised = authorise(&self.catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
-        let catalog = Arc::clone(&self.catalog);
+        let catalog = self.catalog();
+        let authorised = authorise(&catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
         let freshness = if question.dry_run || explain { Freshness::Known } else { Freshness::Now };
         let names = authorised.names().clone();
         let tables = run_blocking(move || catalog.tables(&names, freshness))

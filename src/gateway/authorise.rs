@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::{Catalog, Entry, Status};
 use crate::policy::{DatasetName, DatasetPolicy};
 
 use super::{Caller, Code, GatewayError};
@@ -30,6 +30,17 @@ pub(super) fn authorise(
     now: DateTime<Utc>,
 ) -> Result<Authorised, GatewayError> {
     for name in names {
+        if let Some((by, status)) = catalog.unserved(name) {
+            let through = if by == name { String::new() } else { format!(", and {name} reads it") };
+            let hint = match status {
+                Status::Withdrawn => "leave it out; GET /v1/datasets lists what is answered",
+                Status::Suspended { .. } | Status::Active => {
+                    "ask its owner when it will be answered again, or leave it out"
+                }
+            };
+            let detail = format!("{}{through}", unserved(by, status));
+            return Err(GatewayError::new(Code::DatasetSuspended, detail).with_hint(hint));
+        }
         match catalog.entry(name) {
             None => {
                 return Err(GatewayError::new(Code::SqlInvalid, format!("there is no dataset {name}"))
@@ -47,6 +58,16 @@ pub(super) fn authorise(
         }
     }
     Ok(Authorised { names: names.iter().cloned().collect() })
+}
+
+/// Why a dataset is not answered, in words.
+pub(super) fn unserved(name: &DatasetName, status: &Status) -> String {
+    match status {
+        Status::Suspended { reason } if reason.trim().is_empty() => format!("{name} is suspended by its owner"),
+        Status::Suspended { reason } => format!("{name} is suspended by its owner: {reason}"),
+        Status::Withdrawn => format!("{name} was withdrawn by its owner"),
+        Status::Active => format!("{name} is answered"),
+    }
 }
 
 fn allowed(

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::catalog::{Catalog, Entry, OWNER_COLUMN};
+use crate::catalog::{Catalog, Entry, OWNER_COLUMN, Status};
 use crate::policy::{DatasetName, DatasetPolicy, PublicGroups};
 
-use super::{Caller, Code, ColumnDescription, DatasetDescription, Gateway, GatewayError, run_blocking};
+use super::{Caller, Code, ColumnDescription, DatasetDescription, Gateway, GatewayError, authorise, run_blocking};
 
 impl Gateway {
     /// Every dataset, in the order of the names.
@@ -15,7 +15,7 @@ impl Gateway {
     /// # Errors
     /// None that depends on the data; a dataset whose files cannot be read is listed without columns.
     pub async fn datasets(&self, _caller: &Caller) -> Result<Vec<DatasetDescription>, GatewayError> {
-        let catalog = Arc::clone(&self.catalog);
+        let catalog = self.catalog();
         run_blocking(move || catalog.entries().map(|(name, entry)| describe(&catalog, name, entry)).collect()).await
     }
 
@@ -29,10 +29,13 @@ impl Gateway {
                 .with_hint("GET /v1/datasets lists the datasets")
         };
         let name: DatasetName = name.parse().map_err(|_| unknown())?;
-        let catalog = Arc::clone(&self.catalog);
-        run_blocking(move || catalog.entry(&name).map(|entry| describe(&catalog, &name, entry)))
-            .await?
-            .ok_or_else(unknown)
+        let catalog = self.catalog();
+        run_blocking(move || {
+            let entry = catalog.entry(&name).filter(|_| catalog.status(&name) != Some(&Status::Withdrawn))?;
+            Some(describe(&catalog, &name, entry))
+        })
+        .await?
+        .ok_or_else(unknown)
     }
 }
 
@@ -64,6 +67,7 @@ fn describe(catalog: &Catalog, name: &DatasetName, entry: &Entry) -> DatasetDesc
         columns: schema.map(|schema| columns(&schema, &policies)).unwrap_or_default(),
         privacy: privacy(&policies),
         members,
+        suspended: catalog.unserved(name).map(|(by, status)| authorise::unserved(by, status)),
     }
 }
 

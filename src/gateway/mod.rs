@@ -23,6 +23,8 @@ mod grants;
 mod in_flight;
 mod price;
 mod question;
+mod registry;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -30,6 +32,7 @@ mod translate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -49,6 +52,8 @@ pub use answer::{
 pub use error::{Code, GatewayError};
 pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
 pub use question::{Question, TargetError};
+pub use registry::{Admitted, InForce, Submission, admit};
+pub use standing::{Standing, Stored, assemble, decide};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]
@@ -110,7 +115,8 @@ impl Caller {
 
 /// What a running gateway is made of.
 pub struct Gateway {
-    catalog: Arc<Catalog>,
+    /// What is served. A request takes it once, so that one query sees one catalog.
+    catalog: ArcSwap<Catalog>,
     engine: Engine,
     store: Arc<dyn Store>,
     in_flight: in_flight::InFlight,
@@ -157,7 +163,7 @@ impl Gateway {
         })
         .map_err(translate::engine)?;
         Ok(Arc::new(Self {
-            catalog,
+            catalog: ArcSwap::new(catalog),
             engine,
             store,
             in_flight: in_flight::InFlight::default(),
@@ -174,7 +180,12 @@ impl Gateway {
     /// The catalog that is served now. A request asks for it once and keeps what it got.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
+        self.catalog.load_full()
+    }
+
+    /// Serves `catalog` from the next request on; requests that are under way end with the one that they began with.
+    pub fn serve(&self, catalog: Arc<Catalog>) {
+        self.catalog.store(catalog);
     }
 
     /// Who holds the token `secret`.

@@ -99,7 +99,8 @@ pub fn draft(location: &str, schema: &Schema, owner: &str, name: &str) -> String
          description = \"\"                   # what analysts should know of it\n\
          purposes = []                      # a query must name one of these; empty: any\n\
          consumers = [\"*\"]                  # who may ask; \"*\" is everyone\n\
-         # valid_until = 2027-12-31         # after this day every query is refused\n\n",
+         # valid_until = 2027-12-31         # after this day every query is refused\n\
+         # approval = \"manual\"              # a query of a new shape waits until you have allowed it\n\n",
         quoted(owner),
         quoted(name),
         quoted(location),
@@ -118,10 +119,14 @@ const BUDGET: &str = "\
 [budget]
 # What one consumer may learn in a period, and all of them together. Smaller is safer.
 per_consumer = { epsilon = 4.0, delta = 1e-6, per = \"month\" }
+# per_agency = { epsilon = 10.0, delta = 1e-5, per = \"lifetime\" }  # all consumers of one agency together
 all_consumers = { epsilon = 20.0, delta = 1e-5, per = \"lifetime\" }
+# What one consumer may learn of one unit over all datasets of the unit domain, other owners' among them.
+# per_consumer_in_domain = { epsilon = 8.0, delta = 1e-6, per = \"month\" }
 default_query = { epsilon = 0.2 }  # the price of a query that names none
 max_query = { epsilon = 1.0 }      # the highest price of one query
 auto_grant = true                  # false: a consumer has nothing until an administrator grants it
+# price_per_epsilon = { amount = \"12.50\", currency = \"EUR\" }  # what an agency owes you for what it spends
 
 # Columns. Bounds come from what you know of the field, never from looking at the data: values outside are moved to the
 # nearest bound, and the noise grows with their distance. Public groups are keys that everyone knows without the data.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::column::{KeyKind, MAX_PUBLIC_GROUPS};
+use super::model::PolicyFile;
 use super::name::NameError;
 use super::source::Position;
 
@@ -58,6 +59,14 @@ impl PolicyErrors {
         Self(problems)
     }
 
+    /// A fault of `key` in `file`, found by whoever knows more than the policy.
+    #[must_use]
+    pub fn of_key(file: &PolicyFile, key: &str, fault: Fault) -> Self {
+        let source = file.source();
+        let position = source.position(key);
+        Self(vec![Problem { file: source.path().to_owned(), position, key: key.to_owned(), fault }])
+    }
+
     pub(super) fn one(file: &Path, fault: Fault) -> Self {
         Self(vec![Problem { file: file.to_owned(), position: None, key: String::new(), fault }])
     }
@@ -101,6 +110,9 @@ pub enum Fault {
     /// It is not TOML.
     #[error("not TOML: {message}")]
     Syntax { message: String },
+    /// It is not JSON, or holds what no policy can say.
+    #[error("not JSON: {message}")]
+    Json { message: String },
     /// It has neither of the sections that say what it is.
     #[error("has neither a [dataset] nor a [collection] section: a policy file begins with one of them")]
     NoSubject,
@@ -175,6 +187,14 @@ pub enum Fault {
     /// Less than another key allows.
     #[error("is {found}, less than `{other}`, which is {limit}: raise this or lower that")]
     Below { found: String, other: &'static str, limit: String },
+    /// A price that is no amount of money.
+    #[error(
+        "must be an amount above 0 and at most 1000000000, with at most six decimal places, such as \"12.50\", not {found:?}"
+    )]
+    Amount { found: String },
+    /// A currency that ISO 4217 does not list.
+    #[error("must be a currency's code in capitals (ISO 4217), such as \"EUR\", not {found:?}")]
+    Currency { found: String },
     /// Not less than another key, where it must be.
     #[error("is {found}; it must be less than `{other}`, which is {limit}")]
     NotLess { found: String, other: &'static str, limit: String },
@@ -252,6 +272,24 @@ pub enum Fault {
         "the unit of `{member}` is `{unit}` of domain `{domain}`, but that of `{first}` is `{first_unit}` of domain `{first_domain}`: members of a collection share both"
     )]
     MemberUnit { member: String, unit: String, domain: String, first: String, first_unit: String, first_domain: String },
+
+    // ---- a policy that its steward sends ----
+    /// Data that lies where another policy's data lies or lay. Does not say whose, since it may be another owner's.
+    #[error("this place is not free: data lies, or has lain, under another policy there, and its budget would be two")]
+    LocationTaken,
+    /// Data outside the folders that the operator has named for this owner. The same whether anything is there or not.
+    #[error(
+        "is in no folder from which this owner's data may be registered, or a link leads out of it; the operator names the folders under `[policies.locations]` of tollgate.toml"
+    )]
+    LocationNotAllowed,
+    /// What the accounts are kept by, and so cannot change.
+    #[error(
+        "is {found}, and was {was}: what was spent of this dataset is on record by it, so it cannot change; write {was} again"
+    )]
+    Fixed { found: String, was: String },
+    /// A member of another owner.
+    #[error("`{member}` is another owner's: a collection over several owners' datasets is the operator's to declare")]
+    MemberOfAnother { member: String },
 
     // ---- against the data's schema ----
     /// A column that the data has not.

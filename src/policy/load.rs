@@ -1,18 +1,16 @@
-//! A folder of policy files, and what must hold between them.
+//! A folder of policy files.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::between::{name_key, problem, problems_between, real_place};
 use super::error::{Fault, PolicyErrors, Problem};
-use super::model::{Collection, DatasetPolicy, PolicyFile};
-use super::name::DatasetName;
-use super::nearest::nearest;
+use super::model::PolicyFile;
 use super::parse::parse;
 
 /// The largest policy file: room for every public key that one may list, and no more than memory spares.
-const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Reads one policy file. Its name is not looked at, so that a draft may be checked under any name.
 ///
@@ -53,9 +51,7 @@ pub fn load_dir(dir: &Path) -> Result<Vec<PolicyFile>, PolicyErrors> {
         }
     }
     check_file_names(&files, &mut problems);
-    check_names(&files, &mut problems);
-    check_locations(&files, &mut problems);
-    check_members(&files, complete, &mut problems);
+    problems.extend(problems_between(&files.iter().collect::<Vec<_>>(), complete, real_place));
     if problems.is_empty() { Ok(files) } else { Err(PolicyErrors::new(problems)) }
 }
 
@@ -72,12 +68,6 @@ fn policy_paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A problem of `key` in `file`.
-fn problem(file: &PolicyFile, key: &str, fault: Fault) -> Problem {
-    let source = file.source();
-    Problem { file: source.path().to_owned(), position: source.position(key), key: key.to_owned(), fault }
-}
-
 /// A file is named after what it declares, so that a name is found without opening every file.
 fn check_file_names(files: &[PolicyFile], problems: &mut Vec<Problem>) {
     for file in files {
@@ -86,117 +76,4 @@ fn check_file_names(files: &[PolicyFile], problems: &mut Vec<Problem>) {
             problems.push(problem(file, name_key(file), Fault::FileName { expected }));
         }
     }
-}
-
-fn name_key(file: &PolicyFile) -> &'static str {
-    match file {
-        PolicyFile::Private(_) | PolicyFile::Public(_) => "dataset.name",
-        PolicyFile::Collection(_) => "collection.name",
-    }
-}
-
-fn check_names(files: &[PolicyFile], problems: &mut Vec<Problem>) {
-    let mut seen: BTreeMap<&DatasetName, &PolicyFile> = BTreeMap::new();
-    for file in files {
-        if let Some(first) = seen.get(file.name()) {
-            let (name, other) = (file.name().to_string(), first.source().path().to_owned());
-            problems.push(problem(file, name_key(file), Fault::DuplicateName { name, other }));
-        } else {
-            seen.insert(file.name(), file);
-        }
-    }
-}
-
-/// Data under two policies would have two budgets (DESIGN 4.3), and under a public one none at all. Globs are compared
-/// as they are written; the catalogue, which sees the files that they match, compares those.
-fn check_locations(files: &[PolicyFile], problems: &mut Vec<Problem>) {
-    let placed: Vec<_> = files.iter().filter_map(|file| Some((file, real_place(file.location()?)))).collect();
-    for (at, (file, place)) in placed.iter().enumerate() {
-        for (other, other_place) in &placed[..at] {
-            let (inner, fault) = if place == other_place {
-                (file, Fault::SameLocation { other: other.name().to_string() })
-            } else if place.starts_with(other_place) {
-                (file, Fault::NestedLocation { other: other.name().to_string() })
-            } else if other_place.starts_with(place) {
-                (other, Fault::NestedLocation { other: file.name().to_string() })
-            } else {
-                continue;
-            };
-            problems.push(problem(inner, "dataset.location", fault));
-        }
-    }
-}
-
-/// A location in one spelling: links and `..` resolved, as far as what it names exists. A glob, or data that is not
-/// there yet, keeps its last parts as they are written.
-fn real_place(location: &str) -> PathBuf {
-    if location.starts_with("s3://") {
-        return PathBuf::from(location);
-    }
-    let absolute = std::path::absolute(location).unwrap_or_else(|_| PathBuf::from(location));
-    let mut place = PathBuf::new();
-    for part in absolute.components() {
-        if part == Component::ParentDir {
-            place.pop();
-            continue;
-        }
-        place.push(part);
-        if let Ok(real) = fs::canonicalize(&place) {
-            place = real;
-        }
-    }
-    place
-}
-
-/// `complete` says whether every file could be read: a member that is missing may else be in one that could not.
-fn check_members(files: &[PolicyFile], complete: bool, problems: &mut Vec<Problem>) {
-    let by_name: BTreeMap<&DatasetName, &PolicyFile> = files.iter().map(|file| (file.name(), file)).collect();
-    for file in files {
-        let PolicyFile::Collection(collection) = file else { continue };
-        let mut refuse = |fault| problems.push(problem(file, "collection.members", fault));
-        let members = private_members(collection, &by_name, complete, &mut refuse);
-        let Some((first, rest)) = members.split_first() else { continue };
-        for member in rest {
-            if (&member.privacy.unit, &member.privacy.unit_domain) != (&first.privacy.unit, &first.privacy.unit_domain)
-            {
-                refuse(Fault::MemberUnit {
-                    member: member.name.to_string(),
-                    unit: member.privacy.unit.clone(),
-                    domain: member.privacy.unit_domain.clone(),
-                    first: first.name.to_string(),
-                    first_unit: first.privacy.unit.clone(),
-                    first_domain: first.privacy.unit_domain.clone(),
-                });
-            }
-        }
-    }
-}
-
-fn private_members<'f>(
-    collection: &Collection,
-    by_name: &BTreeMap<&DatasetName, &'f PolicyFile>,
-    complete: bool,
-    refuse: &mut impl FnMut(Fault),
-) -> Vec<&'f DatasetPolicy> {
-    let mut members = Vec::new();
-    for member in &collection.members {
-        match by_name.get(member) {
-            Some(PolicyFile::Private(policy)) => members.push(policy),
-            Some(PolicyFile::Public(_) | PolicyFile::Collection(_)) => {
-                refuse(Fault::MemberNotPrivate { member: member.to_string() });
-            }
-            None if complete => {
-                let names: Vec<_> = by_name
-                    .iter()
-                    .filter(|(_, file)| matches!(file, PolicyFile::Private(_)))
-                    .map(|(name, _)| name.to_string())
-                    .collect();
-                let member = member.to_string();
-                let nearest = nearest(&member, names.iter().map(String::as_str)).map(str::to_owned);
-                refuse(Fault::UnknownMember { member, nearest });
-            }
-            None => {}
-        }
-    }
-    members
 }

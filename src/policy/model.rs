@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::column::ColumnPolicy;
 use super::name::DatasetName;
+use super::price::Price;
 use super::source::Source;
 pub use crate::accounting::Accounting;
 use crate::accounting::{Delta, Epsilon};
@@ -64,6 +65,17 @@ impl PolicyFile {
         }
     }
 
+    /// The same with no line told of any of its keys, for a text that its author has not seen.
+    pub(super) fn without_positions(mut self) -> Self {
+        let source = match &mut self {
+            Self::Private(policy) => &mut policy.source,
+            Self::Public(table) => &mut table.source,
+            Self::Collection(collection) => &mut collection.source,
+        };
+        *source = source.without_positions();
+        self
+    }
+
     pub(super) fn source(&self) -> &Source {
         match self {
             Self::Private(policy) => &policy.source,
@@ -92,6 +104,8 @@ pub struct DatasetPolicy {
     pub valid_until: Option<NaiveDate>,
     /// Who may ask.
     pub consumers: Consumers,
+    /// Whether a query of a new shape waits for the owner.
+    pub approval: Approval,
     /// What is protected, and how much of the data one unit may be.
     pub privacy: Privacy,
     /// What may be spent.
@@ -120,6 +134,28 @@ impl DatasetPolicy {
     #[must_use]
     pub fn allows_purpose(&self, purpose: Option<&str>) -> bool {
         self.purposes.is_empty() || purpose.is_some_and(|purpose| self.purposes.contains(purpose))
+    }
+}
+
+/// Whether a query of a shape that the owner has not seen waits for its yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approval {
+    /// It is answered at once: the default.
+    #[default]
+    Auto,
+    /// It waits until the owner's steward has allowed its shape.
+    Manual,
+}
+
+impl Approval {
+    /// The word for it in a policy file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+        }
     }
 }
 
@@ -169,8 +205,15 @@ pub struct Privacy {
 pub struct Budget {
     /// The owner's cap for each consumer.
     pub per_consumer: Cap,
-    /// The owner's cap for all consumers together; its ε and δ are not less than those of `per_consumer`.
+    /// The owner's cap for all consumers of one agency together; `all_consumers` where the file does not say. Where its
+    /// period is not the shorter one, its ε and δ are not less than those of `per_consumer`.
+    pub per_agency: Cap,
+    /// The owner's cap for all consumers together; its ε and δ are not less than those of `per_consumer`, nor, where its
+    /// period is not the shorter one, than those of `per_agency`.
     pub all_consumers: Cap,
+    /// What one consumer may learn of one unit over all datasets of the unit domain, if the owner says. Of the policies
+    /// that a query reads the smallest holds. Not less than `per_consumer`, unless its period is shorter.
+    pub per_consumer_in_domain: Option<Cap>,
     /// The ε of a query that names none. Not more than `max_query`.
     pub default_query: Epsilon,
     /// `δ_conv`: the δ at which a query's ε is stated. Where the file does not say, a thousandth of the per-consumer δ.
@@ -180,6 +223,8 @@ pub struct Budget {
     pub max_query: Epsilon,
     /// Whether a consumer has `per_consumer` without an administrator's grant.
     pub auto_grant: bool,
+    /// What an agency owes the owner for each ε that it spends, if anything.
+    pub price_per_epsilon: Option<Price>,
 }
 
 /// A cap on what is spent in a period.

@@ -31,6 +31,11 @@ impl Source {
         Self { path: path.to_owned(), positions }
     }
 
+    /// The same without places, for a text that its author has not seen.
+    pub(super) fn without_positions(&self) -> Self {
+        Self { path: self.path.clone(), positions: BTreeMap::new() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

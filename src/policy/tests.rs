@@ -1,3 +1,6 @@
+mod live;
+mod price;
+
 use std::fs;
 use std::path::Path;
 

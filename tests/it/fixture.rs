@@ -33,7 +33,7 @@ pub fn over(policies: &Path, dir: &Path) -> Config {
     Config {
         server: config::Server { http: "127.0.0.1:0".to_owned() },
         storage: config::Storage { url: format!("sqlite://{}", dir.join("tollgate.db").display()) },
-        policies: config::Policies { dir: policies.to_owned() },
+        policies: config::Policies { dir: policies.to_owned(), ..config::Policies::default() },
         engine: config::Engine { response_quantum_ms: 0, ..config::Engine::default() },
     }
 }

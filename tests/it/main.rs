@@ -15,6 +15,7 @@ mod fixture;
 mod gateway;
 mod http;
 mod ledger_races;
+mod live_policies;
 mod noise_oracle;
 mod policy_files;
 mod releases;

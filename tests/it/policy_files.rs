@@ -33,6 +33,9 @@ bounds = [0, 500]
 public_groups = ["EWR", "JFK"]
 "#;
 
+/// What is said of a policy with nothing wrong.
+const ACCEPTED: &str = "(accepted)";
+
 /// One policy with a mistake: [`GOOD`] with `was` replaced, and every line that must be said of it.
 struct Case {
     was: &'static str,
@@ -50,10 +53,13 @@ fn check(cases: &[Case]) {
     for Case { was, becomes, expected } in cases {
         assert_eq!(GOOD.matches(was).count(), 1, "the case must name one place: {was}");
         let found = match policy::parse(Path::new("p.toml"), &GOOD.replacen(was, becomes, 1)) {
-            Ok(_) => vec!["(accepted)".to_owned()],
+            Ok(_) => vec![ACCEPTED.to_owned()],
             Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
         };
-        let expected: Vec<_> = expected.iter().map(|line| format!("p.toml:{line}")).collect();
+        let expected: Vec<_> = match *expected {
+            [ACCEPTED] => vec![ACCEPTED.to_owned()],
+            lines => lines.iter().map(|line| format!("p.toml:{line}")).collect(),
+        };
         if found != expected {
             wrong.push((*becomes, found, expected));
         }
@@ -349,6 +355,96 @@ fn budgets_are_checked() {
             "[budget]",
             "[budget]\nauto_grant = \"yes\"",
             &["14:14: budget.auto_grant: must be true or false, not a string"],
+        ),
+    ]);
+}
+
+#[test]
+fn caps_that_take_in_another_are_held_to_it() {
+    check(&[
+        case(
+            "[budget]",
+            "[budget]\nper_agency = { epsilon = 3, delta = 1e-7, per = \"month\" }",
+            &[
+                "14:16: budget.per_agency.epsilon: is 3, less than `budget.per_consumer.epsilon`, which is 4: raise this or lower that",
+                "14:29: budget.per_agency.delta: is 1e-7, less than `budget.per_consumer.delta`, which is 1e-6: raise this or lower that",
+            ],
+        ),
+        case(
+            "[budget]",
+            "[budget]\nper_agency = { epsilon = 21, delta = 1e-4, per = \"year\" }",
+            &[
+                "16:19: budget.all_consumers.epsilon: is 20, less than `budget.per_agency.epsilon`, which is 21: raise this or lower that",
+                "16:35: budget.all_consumers.delta: is 1e-5, less than `budget.per_agency.delta`, which is 1e-4: raise this or lower that",
+            ],
+        ),
+        case(
+            "[budget]",
+            "[budget]\nper_consumer_in_domain = { epsilon = 3.9, delta = 1e-6, per = \"lifetime\" }",
+            &[
+                "14:28: budget.per_consumer_in_domain.epsilon: is 3.9, less than `budget.per_consumer.epsilon`, which is 4: raise this or lower that",
+            ],
+        ),
+        // A shorter period begins anew before the inner cap's does: 0.9 a month may be 4 in a year, but not 1 at once.
+        case(
+            "per = \"month\" }\n",
+            "per = \"year\" }\nper_consumer_in_domain = { epsilon = 0.9, delta = 1e-6, per = \"month\" }\n",
+            &[
+                "18:15: budget.max_query.epsilon: is 1, more than `budget.per_consumer_in_domain.epsilon`, which is 0.9: lower this or raise that",
+            ],
+        ),
+        case(
+            "per = \"month\" }\n",
+            "per = \"year\" }\nper_agency = { epsilon = 1, delta = 1e-6, per = \"month\" }\n",
+            &[ACCEPTED],
+        ),
+        case(
+            "[budget]",
+            "[budget]\nper_agency = { epsilon = 5, per = \"month\" }",
+            &["14:1: budget.per_agency.delta: missing: add `delta = 1e-6`"],
+        ),
+    ]);
+}
+
+#[test]
+fn approvals_and_prices_are_checked() {
+    check(&[
+        case(
+            "[dataset]",
+            "[dataset]\napproval = \"manually\"",
+            &["2:12: dataset.approval: must be \"auto\" or \"manual\", not \"manually\"; did you mean \"manual\"?"],
+        ),
+        case("[dataset]", "[dataset]\napproval = \"manual\"", &[ACCEPTED]),
+        case("[budget]", "[budget]\nprice_per_epsilon = { amount = \"12.50\", currency = \"EUR\" }", &[ACCEPTED]),
+        case(
+            "[budget]",
+            "[budget]\nprice_per_epsilon = {}",
+            &[
+                "14:1: budget.price_per_epsilon.amount: missing: add `amount = \"12.50\"`",
+                "14:1: budget.price_per_epsilon.currency: missing: add `currency = \"EUR\"`",
+            ],
+        ),
+        // A number would be a float, which no amount of money is.
+        case(
+            "[budget]",
+            "[budget]\nprice_per_epsilon = { amount = 12.50, currency = \"EUR\" }",
+            &[
+                "14:32: budget.price_per_epsilon.amount: must be an amount in quotes, such as \"12.50\", not a number with a fraction",
+            ],
+        ),
+        case(
+            "[budget]",
+            "[budget]\nprice_per_epsilon = { amount = \"1.0000001\", currency = \"EUR\" }",
+            &[
+                "14:32: budget.price_per_epsilon.amount: must be an amount above 0 and at most 1000000000, with at most six decimal places, such as \"12.50\", not \"1.0000001\"",
+            ],
+        ),
+        case(
+            "[budget]",
+            "[budget]\nprice_per_epsilon = { amount = \"1\", currency = \"eur\" }",
+            &[
+                "14:48: budget.price_per_epsilon.currency: must be a currency's code in capitals (ISO 4217), such as \"EUR\", not \"eur\"",
+            ],
         ),
     ]);
 }

@@ -3,6 +3,8 @@
 mod accuracy;
 mod exact;
 mod neighbours;
+mod registry;
 mod slt;
+mod standing;
 mod tpch;
 mod types;

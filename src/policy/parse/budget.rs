@@ -4,6 +4,7 @@ use super::{BUDGET_KEYS, HOMES};
 use crate::accounting::{Accounting, Delta, Epsilon};
 use crate::policy::error::Fault;
 use crate::policy::model::{Budget, Cap, Period};
+use crate::policy::price::{Price, PriceError};
 use crate::policy::reader::{Field, Reader, Section};
 
 /// The least and the largest ε that a file may name: one step of the ledger, and far more than promises anything.
@@ -17,6 +18,7 @@ const QUERY_DELTA_PART: u64 = 1000;
 const MIN_CAP_DELTA: &str = "1e-15";
 
 const CAP_EXAMPLE: &str = "a table such as { epsilon = 4.0, delta = 1e-6, per = \"month\" }";
+const PRICE_EXAMPLE: &str = "a table such as { amount = \"12.50\", currency = \"EUR\" }";
 const QUERY_EXAMPLE: &str = "a table such as { epsilon = 0.2 }";
 
 /// Reads the section. `accounting` is `None` when it could not be read, and then no δ is held against it.
@@ -37,13 +39,33 @@ pub(super) fn budget(reader: &mut Reader<'_>, root: &Section<'_>, accounting: Op
         "all_consumers = { epsilon = 20.0, delta = 1e-5, per = \"lifetime\" }",
         |reader, field| cap(reader, field, accounting),
     );
+    let per_agency = reader
+        .optional(section, "per_agency", None, |reader, field| cap(reader, field, accounting).map(Some))
+        // Where it is not said, an agency is bounded by what bounds everyone.
+        .and_then(|own| own.or(all_consumers));
+    let in_domain = reader
+        .optional(section, "per_consumer_in_domain", None, |reader, field| cap(reader, field, accounting).map(Some));
     let default_query = reader.required(section, "default_query", "default_query = { epsilon = 0.2 }", query_epsilon);
     let query_delta = reader.optional(section, "query_delta", None, |reader, field| delta(reader, field).map(Some));
     let max_query = reader.required(section, "max_query", "max_query = { epsilon = 1.0 }", query_epsilon);
     let auto_grant = reader.optional(section, "auto_grant", true, Reader::boolean);
+    let price_per_epsilon =
+        reader.optional(section, "price_per_epsilon", None, |reader, field| price(reader, field).map(Some));
 
     check_caps(reader, per_consumer, all_consumers);
-    check_epsilons(reader, default_query, max_query, per_consumer);
+    if section.contains("per_agency") {
+        check_reach(reader, ("per_consumer", per_consumer), ("per_agency", per_agency));
+        check_reach(reader, ("per_agency", per_agency), ("all_consumers", all_consumers));
+    }
+    check_reach(reader, ("per_consumer", per_consumer), ("per_consumer_in_domain", in_domain.flatten()));
+    check_default_query(reader, default_query, max_query);
+    for (key, cap) in [
+        ("budget.per_consumer.epsilon", per_consumer),
+        ("budget.per_agency.epsilon", per_agency.filter(|_| section.contains("per_agency"))),
+        ("budget.per_consumer_in_domain.epsilon", in_domain.flatten()),
+    ] {
+        check_max_query(reader, max_query, key, cap);
+    }
     if let (Some(Some(query_delta)), Some(per_consumer)) = (query_delta, per_consumer) {
         check_query_delta(reader, query_delta, per_consumer.delta, accounting);
     }
@@ -51,11 +73,14 @@ pub(super) fn budget(reader: &mut Reader<'_>, root: &Section<'_>, accounting: Op
     let default_delta = Delta::from_steps(per_consumer.delta.steps() / QUERY_DELTA_PART);
     Some(Budget {
         per_consumer,
+        per_agency: per_agency?,
         all_consumers: all_consumers?,
+        per_consumer_in_domain: in_domain?,
         default_query: default_query?,
         query_delta: query_delta?.unwrap_or(default_delta),
         max_query: max_query?,
         auto_grant: auto_grant?,
+        price_per_epsilon: price_per_epsilon?,
     })
 }
 
@@ -119,13 +144,54 @@ fn check_caps(reader: &mut Reader<'_>, per_consumer: Option<Cap>, all_consumers:
     }
 }
 
-/// `default_query` ≤ `max_query` ≤ `per_consumer`.
-fn check_epsilons(
+/// A cap that takes in another's spending has at least what that one has: else the inner one promises what cannot be
+/// had. An outer cap of a shorter period begins anew before the inner one does, so that nothing can be said of the two.
+fn check_reach(
     reader: &mut Reader<'_>,
-    default_query: Option<Epsilon>,
-    max_query: Option<Epsilon>,
-    per_consumer: Option<Cap>,
+    (inner_name, inner): (&'static str, Option<Cap>),
+    (outer_name, outer): (&'static str, Option<Cap>),
 ) {
+    let (Some(inner), Some(outer)) = (inner, outer) else { return };
+    if outer.per < inner.per {
+        return;
+    }
+    let (epsilon_key, delta_key) = match inner_name {
+        "per_agency" => ("budget.per_agency.epsilon", "budget.per_agency.delta"),
+        _ => ("budget.per_consumer.epsilon", "budget.per_consumer.delta"),
+    };
+    if outer.epsilon < inner.epsilon {
+        let (found, limit) = (outer.epsilon.to_string(), inner.epsilon.to_string());
+        let fault = Fault::Below { found, other: epsilon_key, limit };
+        reader.refuse_key(&format!("budget.{outer_name}.epsilon"), fault);
+    }
+    if outer.delta < inner.delta {
+        let (found, limit) = (show_delta(outer.delta), show_delta(inner.delta));
+        let fault = Fault::Below { found, other: delta_key, limit };
+        reader.refuse_key(&format!("budget.{outer_name}.delta"), fault);
+    }
+}
+
+/// What an agency owes for each ε: an amount and a currency.
+fn price(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Price> {
+    let section = reader.table(field, PRICE_EXAMPLE)?;
+    reader.refuse_unknown(&section, &["amount", "currency"], &HOMES);
+    // Both are looked for before either is read, so that both are named when both are missing.
+    let amount = reader.required(&section, "amount", "amount = \"12.50\"", |reader, field| {
+        Some((reader.string(field, "an amount in quotes, such as \"12.50\"")?, field.clone()))
+    });
+    let currency = reader.required(&section, "currency", "currency = \"EUR\"", |reader, field| {
+        Some((reader.string(field, "a currency in quotes, such as \"EUR\"")?, field.clone()))
+    });
+    let ((amount, amount_field), (currency, currency_field)) = (amount?, currency?);
+    match Price::new(&amount, &currency) {
+        Ok(price) => Some(price),
+        Err(PriceError::Amount) => reader.refuse(&amount_field, Fault::Amount { found: amount }),
+        Err(PriceError::Currency) => reader.refuse(&currency_field, Fault::Currency { found: currency }),
+    }
+}
+
+/// `default_query` ≤ `max_query`.
+fn check_default_query(reader: &mut Reader<'_>, default_query: Option<Epsilon>, max_query: Option<Epsilon>) {
     if let (Some(default), Some(max)) = (default_query, max_query)
         && default > max
     {
@@ -133,11 +199,15 @@ fn check_epsilons(
         let fault = Fault::Above { found, other: "budget.max_query.epsilon", limit };
         reader.refuse_key("budget.default_query.epsilon", fault);
     }
-    if let (Some(max), Some(cap)) = (max_query, per_consumer)
+}
+
+/// A query that costs more than a whole cap is one that nobody can ask.
+fn check_max_query(reader: &mut Reader<'_>, max_query: Option<Epsilon>, key: &'static str, cap: Option<Cap>) {
+    if let (Some(max), Some(cap)) = (max_query, cap)
         && max > cap.epsilon
     {
         let (found, limit) = (max.to_string(), cap.epsilon.to_string());
-        let fault = Fault::Above { found, other: "budget.per_consumer.epsilon", limit };
+        let fault = Fault::Above { found, other: key, limit };
         reader.refuse_key("budget.max_query.epsilon", fault);
     }
 }

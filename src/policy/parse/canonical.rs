@@ -10,14 +10,9 @@ use crate::policy::reader::Reader;
 
 /// The SHA-256 of the canonical TOML text, in hex: keys sorted at every level, comments and spacing gone.
 pub(super) fn version(reader: &mut Reader<'_>, text: &str) -> Option<String> {
-    let table: toml::Table = match text.parse() {
-        Ok(table) => table,
-        // Such as an integer of more than 64 bits, which a syntax check lets through.
-        Err(mistake) => return refuse(reader, mistake.span(), mistake.message()),
-    };
-    let canonical = match toml::to_string(&sorted(table)) {
+    let canonical = match canonical_text(text) {
         Ok(canonical) => canonical,
-        Err(mistake) => return refuse(reader, None, &mistake.to_string()),
+        Err((span, message)) => return refuse(reader, span, &message),
     };
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(canonical.as_bytes()) {
@@ -25,6 +20,20 @@ pub(super) fn version(reader: &mut Reader<'_>, text: &str) -> Option<String> {
         let _ = write!(hex, "{byte:02x}");
     }
     Some(hex)
+}
+
+/// The text that a version is the digest of: keys sorted at every level, comments and spacing gone. `None` when `text`
+/// is no TOML; the text of a policy that was parsed always is.
+#[must_use]
+pub fn canonical(text: &str) -> Option<String> {
+    canonical_text(text).ok()
+}
+
+fn canonical_text(text: &str) -> Result<String, (Option<Range<usize>>, String)> {
+    // Such as an integer of more than 64 bits, which a syntax check lets through.
+    let table: toml::Table =
+        text.parse().map_err(|mistake: toml::de::Error| (mistake.span(), mistake.message().to_owned()))?;
+    toml::to_string(&sorted(table)).map_err(|mistake| (None, mistake.to_string()))
 }
 
 fn refuse(reader: &mut Reader<'_>, span: Option<Range<usize>>, message: &str) -> Option<String> {

@@ -6,7 +6,9 @@ use std::path::Path;
 use super::{BUDGET_KEYS, COLLECTION_KEYS, DATASET_KEYS, HOMES, PRIVACY_KEYS, budget, columns};
 use crate::accounting::Accounting;
 use crate::policy::error::Fault;
-use crate::policy::model::{Collection, Consumers, DatasetPolicy, MAX_CONTRIBUTION, PolicyFile, Privacy, PublicTable};
+use crate::policy::model::{
+    Approval, Collection, Consumers, DatasetPolicy, MAX_CONTRIBUTION, PolicyFile, Privacy, PublicTable,
+};
 use crate::policy::name::{DatasetName, NameError, check_owner, check_part};
 use crate::policy::reader::{Field, Reader, Section};
 use crate::policy::source::Source;
@@ -22,16 +24,17 @@ struct Subject {
     purposes: BTreeSet<String>,
     valid_until: Option<chrono::NaiveDate>,
     consumers: Consumers,
+    approval: Approval,
 }
 
 /// A file with a `[dataset]` section.
-pub(super) fn dataset(reader: &mut Reader<'_>, root: &Section<'_>, path: &Path) -> Option<PolicyFile> {
+pub(super) fn dataset(reader: &mut Reader<'_>, root: &Section<'_>, base: &Path) -> Option<PolicyFile> {
     let field = reader.field(root, "dataset")?;
     let section = reader.table(&field, "a section: write [dataset]")?;
     // Read first, because what else may be in the file depends on it.
     let is_public = reader
         .optional(&section, "kind", false, |reader, field| reader.word(field, &[("private", false), ("public", true)]));
-    let subject = subject(reader, &section, path);
+    let subject = subject(reader, &section, base);
     if is_public == Some(true) {
         return public_table(reader, root, &section, subject);
     }
@@ -49,6 +52,7 @@ pub(super) fn dataset(reader: &mut Reader<'_>, root: &Section<'_>, path: &Path) 
         purposes: subject.purposes,
         valid_until: subject.valid_until,
         consumers: subject.consumers,
+        approval: subject.approval,
         privacy,
         budget,
         columns,
@@ -66,7 +70,7 @@ fn public_table(
     for key in ["privacy", "budget", "columns"] {
         reader.refuse_key_of(root, key, Fault::NotForPublic);
     }
-    for key in ["purposes", "valid_until", "consumers"] {
+    for key in ["purposes", "valid_until", "consumers", "approval"] {
         reader.refuse_key_of(section, key, Fault::NotForPublic);
     }
     let subject = subject?;
@@ -79,14 +83,14 @@ fn public_table(
     }))
 }
 
-fn subject(reader: &mut Reader<'_>, section: &Section<'_>, path: &Path) -> Option<Subject> {
+fn subject(reader: &mut Reader<'_>, section: &Section<'_>, base: &Path) -> Option<Subject> {
     reader.refuse_unknown(section, &DATASET_KEYS, &HOMES);
     let owner =
         reader.required(section, "owner", "owner = \"united\"", |reader, field| name_part(reader, field, check_owner));
     let name =
         reader.required(section, "name", "name = \"flights\"", |reader, field| name_part(reader, field, check_part));
     let location = reader.required(section, "location", "location = \"data/flights.parquet\"", |reader, field| {
-        location(reader, field, path)
+        location(reader, field, base)
     });
     let description = description(reader, section);
     let purposes = reader.optional(section, "purposes", BTreeSet::new(), |reader, field| {
@@ -94,6 +98,9 @@ fn subject(reader: &mut Reader<'_>, section: &Section<'_>, path: &Path) -> Optio
     });
     let valid_until = reader.optional(section, "valid_until", None, |reader, field| reader.date(field).map(Some));
     let consumers = reader.optional(section, "consumers", Consumers::Any, consumers);
+    let approval = reader.optional(section, "approval", Approval::default(), |reader, field| {
+        reader.word(field, &[("auto", Approval::Auto), ("manual", Approval::Manual)])
+    });
     Some(Subject {
         name: DatasetName::new(&owner?, &name?).ok()?,
         location: location?,
@@ -101,6 +108,7 @@ fn subject(reader: &mut Reader<'_>, section: &Section<'_>, path: &Path) -> Optio
         purposes: purposes?,
         valid_until: valid_until?,
         consumers: consumers?,
+        approval: approval?,
     })
 }
 
@@ -118,7 +126,7 @@ fn name_part(
 }
 
 /// Where the data lies: relative to the policy file's folder unless it is absolute or an object store's address.
-fn location(reader: &mut Reader<'_>, field: &Field<'_>, path: &Path) -> Option<String> {
+fn location(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<String> {
     let text = reader.text(
         field,
         "a path in quotes",
@@ -128,10 +136,7 @@ fn location(reader: &mut Reader<'_>, field: &Field<'_>, path: &Path) -> Option<S
         Some(("s3", rest)) if rest.is_empty() || rest.starts_with('/') => reader.refuse(field, Fault::NoBucket),
         Some(("s3", _)) => Some(text),
         Some((scheme, _)) => reader.refuse(field, Fault::Scheme { scheme: scheme.to_owned() }),
-        None => {
-            let folder = path.parent().unwrap_or_else(|| Path::new(""));
-            Some(folder.join(&text).to_string_lossy().into_owned())
-        }
+        None => Some(base.join(&text).to_string_lossy().into_owned()),
     }
 }
 

@@ -13,13 +13,14 @@ use super::error::{Fault, PolicyErrors};
 use super::model::PolicyFile;
 use super::reader::{Reader, Section};
 use super::source::Source;
+pub use canonical::canonical;
 #[cfg(test)]
 pub(super) use columns::COLUMN_KEYS;
 
 /// The sections of a policy file.
 const SECTIONS: [&str; 5] = ["dataset", "privacy", "budget", "columns", "collection"];
-pub(super) const DATASET_KEYS: [&str; 8] =
-    ["owner", "name", "kind", "location", "description", "purposes", "valid_until", "consumers"];
+pub(super) const DATASET_KEYS: [&str; 9] =
+    ["owner", "name", "kind", "location", "description", "purposes", "valid_until", "consumers", "approval"];
 pub(super) const PRIVACY_KEYS: [&str; 7] = [
     "unit",
     "unit_domain",
@@ -29,8 +30,17 @@ pub(super) const PRIVACY_KEYS: [&str; 7] = [
     "max_rows_per_unit",
     "accounting",
 ];
-pub(super) const BUDGET_KEYS: [&str; 6] =
-    ["per_consumer", "all_consumers", "default_query", "query_delta", "max_query", "auto_grant"];
+pub(super) const BUDGET_KEYS: [&str; 9] = [
+    "per_consumer",
+    "per_agency",
+    "all_consumers",
+    "per_consumer_in_domain",
+    "default_query",
+    "query_delta",
+    "max_query",
+    "auto_grant",
+    "price_per_epsilon",
+];
 pub(super) const COLLECTION_KEYS: [&str; 3] = ["name", "members", "description"];
 
 /// Where a key belongs that was written in another section.
@@ -43,7 +53,12 @@ const HOMES: [(&str, &[&str]); 3] = [("dataset", &DATASET_KEYS), ("privacy", &PR
 /// All that is wrong with the file, each with its line, its key, and what would be right. A text that is no TOML is
 /// looked at no further.
 pub fn parse(path: &Path, text: &str) -> Result<PolicyFile, PolicyErrors> {
-    let mut reader = Reader::new(path, text);
+    parse_under(path, path.parent().unwrap_or_else(|| Path::new("")), text)
+}
+
+/// The same of a text that is no file: errors name `place`, and a relative `location` is relative to the folder `base`.
+pub(super) fn parse_under(place: &Path, base: &Path, text: &str) -> Result<PolicyFile, PolicyErrors> {
+    let mut reader = Reader::new(place, text);
     let (document, mistakes) = DeTable::parse_recoverable(text);
     for mistake in &mistakes {
         let message = mistake.message().to_owned();
@@ -52,7 +67,7 @@ pub fn parse(path: &Path, text: &str) -> Result<PolicyFile, PolicyErrors> {
     let parsed = if mistakes.is_empty() {
         let root = Section::root(document.get_ref());
         let version = canonical::version(&mut reader, text);
-        policy_file(&mut reader, &root, path).zip(version)
+        policy_file(&mut reader, &root, base).zip(version)
     } else {
         None
     };
@@ -63,15 +78,15 @@ pub fn parse(path: &Path, text: &str) -> Result<PolicyFile, PolicyErrors> {
         }
         (Err(problems), _) => Err(PolicyErrors::new(problems)),
         // Every reader notes a problem before it gives nothing, so this cannot be; if it ever is, the file is refused.
-        (Ok(_), None) => Err(PolicyErrors::one(path, Fault::NoSubject)),
+        (Ok(_), None) => Err(PolicyErrors::one(place, Fault::NoSubject)),
     }
 }
 
 /// Reads the document by what it is about.
-fn policy_file(reader: &mut Reader<'_>, root: &Section<'_>, path: &Path) -> Option<PolicyFile> {
+fn policy_file(reader: &mut Reader<'_>, root: &Section<'_>, base: &Path) -> Option<PolicyFile> {
     reader.refuse_unknown(root, &SECTIONS, &HOMES);
     match (root.contains("dataset"), root.contains("collection")) {
-        (true, false) => dataset::dataset(reader, root, path),
+        (true, false) => dataset::dataset(reader, root, base),
         (false, true) => dataset::collection(reader, root),
         (true, true) => {
             reader.refuse_text(None, Fault::TwoSubjects);

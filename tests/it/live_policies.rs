@@ -1,0 +1,108 @@
+//! What a steward changes while the gateway runs holds from the next question on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tollgate::catalog::{Catalog, Registered, Status};
+use tollgate::gateway::administration::Administration;
+use tollgate::gateway::{Answer, Caller, Code, Gateway, GatewayError, Question};
+use tollgate::ledger::Role;
+use tollgate::policy;
+
+use crate::fixture::{CONSUMER, over, united_copied_to};
+
+/// A gateway over `united.flights` and a collection of it.
+struct Opened {
+    dir: TempDir,
+    runtime: Runtime,
+    gateway: Arc<Gateway>,
+    caller: Caller,
+}
+
+impl Opened {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policies, _) = united_copied_to(dir.path());
+        let collection = "[collection]\nname = \"airlines.flights\"\nmembers = [\"united.flights\"]\n";
+        std::fs::write(policies.join("airlines.flights.toml"), collection).expect("written");
+        let config = over(&policies, dir.path());
+        let runtime = Runtime::new().expect("a runtime");
+        let (gateway, caller) = runtime.block_on(async {
+            let administration = Administration::open(&config).await.expect("the storage");
+            administration.add_consumer(CONSUMER, None).await.expect("a consumer");
+            let token = administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret;
+            let gateway = Gateway::open(&config).await.expect("a gateway");
+            let caller = gateway.authenticate(&token).await.expect("a caller");
+            (gateway, caller)
+        });
+        Self { dir, runtime, gateway, caller }
+    }
+
+    /// Serves the same policies with `status` of `united.flights`.
+    fn set(&self, status: &Status) {
+        let files = policy::load_dir(&self.dir.path().join("policies")).expect("the policies");
+        let registered = files.into_iter().map(|file| {
+            let united = file.name().owner() == "united";
+            Registered::new(file, if united { status.clone() } else { Status::Active }, Vec::new())
+        });
+        let catalog = Catalog::of(registered.collect(), Some(&self.gateway.catalog())).expect("a catalog");
+        self.gateway.serve(Arc::new(catalog));
+    }
+
+    fn ask(&self, sql: &str, dry_run: bool) -> Result<Answer, GatewayError> {
+        let question =
+            Question { sql: sql.to_owned(), purpose: Some("statistics".to_owned()), dry_run, ..Question::default() };
+        self.runtime.block_on(self.gateway.ask(&self.caller, question))
+    }
+}
+
+const COUNT: &str = "SELECT count(*) AS n FROM united.flights";
+const OF_COLLECTION: &str = "SELECT count(*) AS n FROM airlines.flights";
+
+#[test]
+fn a_suspension_holds_from_the_next_question_on() {
+    let opened = Opened::new();
+    let first = opened.ask(COUNT, false).expect("an answer");
+    opened.set(&Status::Suspended { reason: "the contract is being renewed".to_owned() });
+    // A dry run and an answer that is held are refused too.
+    for dry_run in [true, false] {
+        let refused = opened.ask(COUNT, dry_run).expect_err("refused");
+        assert_eq!(refused.code, Code::DatasetSuspended);
+        assert_eq!(refused.detail, "united.flights is suspended by its owner: the contract is being renewed");
+        let refused = opened.ask(OF_COLLECTION, dry_run).expect_err("refused");
+        assert_eq!(refused.code, Code::DatasetSuspended);
+        assert_eq!(
+            refused.detail,
+            "united.flights is suspended by its owner: the contract is being renewed, and airlines.flights reads it"
+        );
+    }
+    let described = |name| opened.runtime.block_on(opened.gateway.dataset(&opened.caller, name)).expect("described");
+    for name in ["united.flights", "airlines.flights"] {
+        let told = described(name).suspended.expect("suspended");
+        assert!(told.starts_with("united.flights is suspended by its owner"), "{told}");
+    }
+    opened.set(&Status::Active);
+    assert_eq!(described("united.flights").suspended, None);
+    let again = opened.ask(COUNT, false).expect("an answer");
+    // The same draw, not a new one.
+    assert!(again.privacy.cached);
+    assert_eq!(again.rows, first.rows);
+}
+
+#[test]
+fn what_is_withdrawn_is_refused_and_no_longer_listed() {
+    let opened = Opened::new();
+    assert!(opened.ask(COUNT, false).is_ok());
+    opened.set(&Status::Withdrawn);
+    let refused = opened.ask(COUNT, false).expect_err("refused");
+    assert_eq!(refused.code, Code::DatasetSuspended);
+    assert_eq!(refused.detail, "united.flights was withdrawn by its owner");
+    assert_eq!(opened.ask(OF_COLLECTION, true).expect_err("refused").code, Code::DatasetSuspended);
+    let listed = opened.runtime.block_on(opened.gateway.datasets(&opened.caller)).expect("a list");
+    assert_eq!(listed.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>(), ["airlines.flights"]);
+    let one = opened.runtime.block_on(opened.gateway.dataset(&opened.caller, "united.flights"));
+    assert_eq!(one.expect_err("not there").code, Code::NotFound);
+    assert!(Path::new(opened.dir.path()).join("UA.parquet").exists(), "nothing of the owner's is touched");
+}
