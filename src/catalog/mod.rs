@@ -239,6 +239,11 @@ impl Catalog {
         self.listed.values().filter_map(|listed| listed.entry.source())
     }
 
+    /// Every name that was ever registered, those of withdrawn datasets too.
+    pub fn names(&self) -> impl Iterator<Item = &DatasetName> {
+        self.listed.keys()
+    }
+
     /// Each name that is not withdrawn with what stands behind it, in the order of the names.
     pub fn entries(&self) -> impl Iterator<Item = (&DatasetName, &Entry)> {
         let there = self.listed.iter().filter(|(_, listed)| listed.status != Status::Withdrawn);

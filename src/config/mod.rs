@@ -80,7 +80,7 @@ pub enum ConfigError {
         other: String,
     },
     /// A storage address of a kind that is not known.
-    #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\"")]
+    #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`")]
     Storage,
     /// A number out of its range.
     #[error("{key} must be from {lo} to {hi}, not {found}")]
@@ -112,6 +112,10 @@ pub struct Config {
     pub policies: Policies,
     /// The limits of queries.
     pub engine: Engine,
+    /// The log's key, and where its newest checkpoint is kept.
+    pub audit: Audit,
+    /// What is told when budgets run low.
+    pub alerts: Alerts,
 }
 
 /// The interfaces.
@@ -141,7 +145,8 @@ impl Default for Server {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
-    /// `sqlite://PATH`; a relative path is relative to the configuration file.
+    /// `sqlite://PATH`; a relative path is relative to the configuration file. Or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`,
+    /// which several gateways may share.
     pub url: String,
 }
 
@@ -149,6 +154,36 @@ impl Default for Storage {
     fn default() -> Self {
         Self { url: "sqlite://tollgate.db".to_owned() }
     }
+}
+
+/// The log's key, and where its newest checkpoint is kept. Relative paths are relative to the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The private key (Ed25519, PEM) that signs checkpoints; made at the first start. Its public key stands beside it, with
+    /// `.pub` appended.
+    pub key: PathBuf,
+    /// The log's name, which its checkpoints and its key carry. A name of your own, without spaces.
+    pub name: String,
+    /// The file that always holds the newest signed checkpoint. Keep it on another disk or machine than the storage: a
+    /// storage that does not agree with it is not served.
+    pub anchor: PathBuf,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { key: PathBuf::from("audit.key"), name: "tollgate".to_owned(), anchor: PathBuf::from("audit.checkpoint") }
+    }
+}
+
+/// What is told when budgets run low.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Shares of an account's budget, in percent, at which an alert is given: in the log, and to `webhook` if there is one.
+    pub thresholds_percent: Vec<u64>,
+    /// An address that alerts are posted to, as JSON.
+    pub webhook: Option<String>,
 }
 
 /// The policy files.
@@ -245,8 +280,12 @@ impl Config {
         if self.server.http != OFF && self.server.http.parse::<SocketAddr>().is_err() {
             return Err(ConfigError::Address { key: "server.http" });
         }
-        if self.storage.url.strip_prefix("sqlite://").is_none_or(str::is_empty) {
+        let known = ["sqlite://", "postgres://", "postgresql://"];
+        if !known.iter().any(|scheme| self.storage.url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
             return Err(ConfigError::Storage);
+        }
+        if let Some(percent) = self.alerts.thresholds_percent.iter().find(|percent| !(1..=100).contains(*percent)) {
+            return Err(ConfigError::OutOfRange { key: "alerts.thresholds_percent", found: *percent, lo: 1, hi: 100 });
         }
         let engine = &self.engine;
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -287,6 +326,8 @@ impl Config {
     /// With relative paths resolved against `folder`.
     fn resolved(mut self, folder: &Path) -> Self {
         self.policies.dir = folder.join(&self.policies.dir);
+        self.audit.key = folder.join(&self.audit.key);
+        self.audit.anchor = folder.join(&self.audit.anchor);
         for location in self.policies.locations.values_mut().flatten() {
             let place = folder.join(&location);
             // Links are resolved whenever a file is read; here a folder need not exist yet.

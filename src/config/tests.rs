@@ -117,7 +117,7 @@ fn what_is_wrong_is_said_exactly() {
         (
             "[storage]\nurl = \"postgres://h/db\"\n",
             &[],
-            "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\"",
+            "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`",
         ),
         (
             "",

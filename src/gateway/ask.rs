@@ -60,6 +60,7 @@ impl Gateway {
     }
 
     async fn answer(&self, caller: &Caller, question: &Question) -> Result<Answer, GatewayError> {
+        self.evidence.check()?;
         let now = Utc::now();
         let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now };
         let (analysed, explain) = self.analyse(caller, question, now).await?;
@@ -78,7 +79,7 @@ impl Gateway {
             let privacy = facts.privacy(false, would_pay);
             return self.finish(&facts, query_id, privacy, None, payer).await;
         }
-        let reservation = None;
+        let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
         let drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
         let diagnostics = facts.diagnostics(&drawn.batches);
@@ -146,7 +147,7 @@ impl Gateway {
     ) -> Result<(Analysed, bool), GatewayError> {
         let parsed = sql::parse(&question.sql, self.limits.sql).map_err(translate::parse)?;
         let explain = parsed.is_explain();
-        let catalog = self.catalog();
+        let catalog = self.current_catalog().await?;
         let authorised = authorise(&catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
         let freshness = if question.dry_run || explain { Freshness::Known } else { Freshness::Now };
         let names = authorised.names().clone();

@@ -21,7 +21,7 @@ impl Gateway {
     pub async fn budget(&self, caller: &Caller) -> Result<Vec<BudgetLine>, GatewayError> {
         let consumer = caller.analyst()?;
         let payer = Payer { consumer, agency: caller.agency.as_deref(), now: Utc::now() };
-        let datasets = datasets_of(&self.catalog(), payer);
+        let datasets = datasets_of(&self.current_catalog().await?, payer);
         lines(self.store.as_ref(), &datasets, payer).await
     }
 }

@@ -15,7 +15,7 @@ impl Gateway {
     /// # Errors
     /// None that depends on the data; a dataset whose files cannot be read is listed without columns.
     pub async fn datasets(&self, _caller: &Caller) -> Result<Vec<DatasetDescription>, GatewayError> {
-        let catalog = self.catalog();
+        let catalog = self.current_catalog().await?;
         run_blocking(move || catalog.entries().map(|(name, entry)| describe(&catalog, name, entry)).collect()).await
     }
 
@@ -29,7 +29,7 @@ impl Gateway {
                 .with_hint("GET /v1/datasets lists the datasets")
         };
         let name: DatasetName = name.parse().map_err(|_| unknown())?;
-        let catalog = self.catalog();
+        let catalog = self.current_catalog().await?;
         run_blocking(move || {
             let entry = catalog.entry(&name).filter(|_| catalog.status(&name) != Some(&Status::Withdrawn))?;
             Some(describe(&catalog, &name, entry))

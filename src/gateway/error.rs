@@ -35,6 +35,8 @@ pub enum Code {
     Conflict,
     /// The query waits for a steward's yes.
     ApprovalPending,
+    /// The ledger does not agree with the checkpoint that is kept outside it.
+    LedgerFrozen,
     /// Too many requests.
     RateLimited,
     /// The gateway has no room now.
@@ -66,6 +68,7 @@ impl Code {
             Self::PolicyInvalid => "policy_invalid",
             Self::Conflict => "conflict",
             Self::ApprovalPending => "approval_pending",
+            Self::LedgerFrozen => "ledger_frozen",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::TimedOut => "timed_out",
@@ -88,7 +91,7 @@ impl Code {
             Self::QueryNotPrivate => 422,
             Self::RateLimited => 429,
             Self::Internal => 500,
-            Self::Overloaded | Self::SourceUnavailable => 503,
+            Self::Overloaded | Self::SourceUnavailable | Self::LedgerFrozen => 503,
             Self::TimedOut => 504,
         }
     }

@@ -111,6 +111,7 @@ const fn is_decision(code: Code) -> bool {
         | Code::NotFound
         | Code::PolicyInvalid
         | Code::Conflict
+        | Code::LedgerFrozen
         | Code::RateLimited
         | Code::Overloaded
         | Code::TimedOut

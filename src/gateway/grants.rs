@@ -153,7 +153,7 @@ pub(super) fn admissible(catalog: &Catalog, dataset: &str, form: GrantForm) -> R
 }
 
 /// A reason or an answer in words: one that a log can hold.
-fn words(text: &str) -> Result<(), GatewayError> {
+pub(super) fn words(text: &str) -> Result<(), GatewayError> {
     if text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control) {
         return Err(GatewayError::new(
             Code::RequestInvalid,
@@ -176,7 +176,7 @@ impl Gateway {
         form: GrantForm,
     ) -> Result<(), GatewayError> {
         caller.administrator()?;
-        let grant = admissible(&self.catalog(), dataset, form)?;
+        let grant = admissible(&self.current_catalog().await?, dataset, form)?;
         self.store.set_grant(consumer, dataset, &grant, &caller.actor()).await.map_err(translate::ledger)
     }
 
@@ -189,7 +189,7 @@ impl Gateway {
         let known = self.store.consumer(consumer).await.map_err(translate::ledger)?;
         let known = known.ok_or_else(|| GatewayError::new(Code::NotFound, "there is no consumer of that name"))?;
         let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now() };
-        let datasets = budget::datasets_of(&self.catalog(), payer);
+        let datasets = budget::datasets_of(&self.current_catalog().await?, payer);
         budget::lines(self.store.as_ref(), &datasets, payer).await
     }
 
@@ -206,7 +206,7 @@ impl Gateway {
     ) -> Result<Uuid, GatewayError> {
         let consumer = caller.analyst()?;
         words(reason)?;
-        let grant = admissible(&self.catalog(), dataset, form)?;
+        let grant = admissible(&self.current_catalog().await?, dataset, form)?;
         let asked = self.store.request_budget(consumer, dataset, &grant, reason, &caller.actor()).await;
         asked.map_err(translate::ledger)
     }
@@ -240,7 +240,7 @@ impl Gateway {
         if yes {
             let request = self.store.budget_request(id).await.map_err(translate::ledger)?;
             let request = request.ok_or_else(|| GatewayError::new(Code::NotFound, "there is no such request"))?;
-            let catalog = self.catalog();
+            let catalog = self.current_catalog().await?;
             let name: Option<DatasetName> = request.dataset.parse().ok();
             if let Some(Entry::Private(policy, _)) = name.and_then(|name| catalog.entry(&name).cloned()) {
                 let cap = &policy.budget.per_consumer;

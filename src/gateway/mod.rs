@@ -8,7 +8,9 @@
 //! Authentication, policy, price and ledger sit here and nowhere else, so that no interface can forget one.
 
 pub mod administration;
+mod anchoring;
 mod answer;
+mod approval;
 mod ask;
 mod authorise;
 mod budget;
@@ -20,11 +22,15 @@ mod evidence;
 mod explain;
 mod facts;
 mod grants;
+mod log;
 mod in_flight;
 mod price;
 mod question;
 mod registry;
+mod reports;
+mod served;
 mod standing;
+mod stewardship;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -42,6 +48,8 @@ use crate::engine::{Engine, EngineConfig};
 use crate::ledger::{self, Actor, Store};
 use crate::sql::Limits;
 
+use served::Served;
+
 pub use crate::analysis::BoundsRequest;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, NewToken};
@@ -54,6 +62,8 @@ pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
 pub use question::{Question, TargetError};
 pub use registry::{Admitted, InForce, Submission, admit};
 pub use standing::{Standing, Stored, assemble, decide};
+pub use stewardship::{ApprovalRow, PolicyInForce, PolicyVersionRow, QueryRow};
+pub use log::{LogPage, LogRow};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]
@@ -94,6 +104,15 @@ impl Caller {
         self.is_one_of(&[Role::BudgetAdmin, Role::Operator], "administers no budgets", "use a budget administrator's token")
     }
 
+    /// The owner that the caller speaks for.
+    fn steward(&self) -> Result<&str, GatewayError> {
+        match (self.role, &self.owner) {
+            (Role::Steward, Some(owner)) => Ok(owner),
+            _ => Err(GatewayError::new(Code::NotAllowed, format!("a token of role {} speaks for no owner", self.role))
+                .with_hint("use a steward's token")),
+        }
+    }
+
     fn is_one_of(&self, roles: &[Role], what: &str, hint: &str) -> Result<(), GatewayError> {
         if roles.contains(&self.role) {
             return Ok(());
@@ -116,9 +135,11 @@ impl Caller {
 /// What a running gateway is made of.
 pub struct Gateway {
     /// What is served. A request takes it once, so that one query sees one catalog.
-    catalog: ArcSwap<Catalog>,
+    served: ArcSwap<Served>,
+    config: Config,
     engine: Engine,
     store: Arc<dyn Store>,
+    evidence: anchoring::Evidence,
     in_flight: in_flight::InFlight,
     admission: Semaphore,
     limits: GatewayLimits,
@@ -146,24 +167,28 @@ impl Gateway {
     /// When the configuration, the storage or a policy file is wrong. A dataset whose files cannot be read is served
     /// all the same: it is refused when it is asked for.
     pub async fn open(config: &Config) -> Result<Arc<Self>, GatewayError> {
-        let dir = config.policies.dir.clone();
-        let catalog = run_blocking(move || Catalog::load(&dir)).await?.map_err(translate::operator_catalog)?;
-        let catalog = Arc::new(catalog);
-        let checked = Arc::clone(&catalog);
+        let store = ledger::open(&config.storage.url).await.map_err(|error| translate::operator_ledger(&error))?;
+        let evidence = anchoring::Evidence::open(store.as_ref(), config).await?;
+        if evidence.frozen().is_none() {
+            served::import_files(store.as_ref(), &config.policies.dir).await?;
+        }
+        let served = Served::read(store.as_ref(), config, None).await?;
+        let checked = Arc::clone(&served.catalog);
         for (name, found) in run_blocking(move || checked.check()).await? {
             if let Err(error) = found {
                 tracing::warn!(dataset = %name, %error, "the dataset cannot be served as it is");
             }
         }
-        let store = ledger::open(&config.storage.url).await.map_err(|error| translate::operator_ledger(&error))?;
         let engine = Engine::new(&EngineConfig {
             memory_bytes: usize::try_from(config.engine.memory_limit_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
             target_partitions: config.engine.target_partitions,
             spill_dir: None,
         })
         .map_err(translate::engine)?;
-        Ok(Arc::new(Self {
-            catalog: ArcSwap::new(catalog),
+        let gateway = Arc::new(Self {
+            served: ArcSwap::from_pointee(served),
+            config: config.clone(),
+            evidence,
             engine,
             store,
             in_flight: in_flight::InFlight::default(),
@@ -174,18 +199,14 @@ impl Gateway {
                 timeout: Duration::from_millis(config.engine.timeout_ms),
                 response_quantum: Duration::from_millis(config.engine.response_quantum_ms),
             },
-        }))
+        });
+        anchoring::keep_anchored(&gateway).await?;
+        Ok(gateway)
     }
 
-    /// The catalog that is served now. A request asks for it once and keeps what it got.
-    #[must_use]
-    pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.load_full()
-    }
-
-    /// Serves `catalog` from the next request on; requests that are under way end with the one that they began with.
-    pub fn serve(&self, catalog: Arc<Catalog>) {
-        self.catalog.store(catalog);
+    /// The catalog that was served last. [`Self::current_catalog`] is the one that a question is held against.
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.served.load().catalog)
     }
 
     /// Who holds the token `secret`.

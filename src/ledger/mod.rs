@@ -232,6 +232,18 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn log_nodes(&self, ids: &[NodeId]) -> Result<HashMap<NodeId, Hash>, LedgerError>;
 
+    /// Whether a checkpoint of this ledger was ever kept outside it: then one must be there.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn anchored(&self) -> Result<bool, LedgerError>;
+
+    /// Writes down that a checkpoint is kept outside.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn set_anchored(&self) -> Result<(), LedgerError>;
+
     /// Puts a version of a policy in force. Nothing happens if it is in force already.
     ///
     /// # Errors

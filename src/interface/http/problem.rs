@@ -111,6 +111,7 @@ const fn title(code: Code) -> &'static str {
         Code::PolicyInvalid => "The policy cannot be served",
         Code::Conflict => "In conflict with what is there",
         Code::ApprovalPending => "Waiting for approval",
+        Code::LedgerFrozen => "The ledger is not the newest",
         Code::RateLimited => "Too many requests",
         Code::Overloaded => "No room at present",
         Code::TimedOut => "Timed out",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::{Entry, LedgerError, LogEntry, Receipt, Reuse};
 use super::columns::{column, kind, time};
 use super::database::{On, Row, Statement, Value};
-use super::transaction::{STATE, State, Transaction, index, read_state};
+use super::transaction::{STATE, State, Transaction, Verdict, index, read_state};
 use crate::audit::merkle::{Hash, NodeId};
 
 const READING: &str = "reading the log";
@@ -42,6 +42,18 @@ pub(super) fn record(
 /// The state as it stands.
 pub(super) async fn state(on: On<'_>) -> Result<State, LedgerError> {
     read_state(Statement::new(STATE), on, READING).await
+}
+
+/// Whether a checkpoint was ever kept outside.
+pub(super) async fn anchored(on: On<'_>) -> Result<bool, LedgerError> {
+    Ok(Statement::new("SELECT anchored FROM state WHERE id = 1").fetch_one(on, READING).await?.int(0)? != 0)
+}
+
+/// Writes down that a checkpoint is kept outside.
+pub(super) async fn set_anchored(transaction: &mut Transaction<'_>) -> Result<Verdict<()>, LedgerError> {
+    let doing = transaction.doing();
+    Statement::new("UPDATE state SET anchored = 1 WHERE id = 1").execute(transaction.on(), doing).await?;
+    Ok(Verdict::Commit(()))
 }
 
 fn entry(row: &Row) -> Result<LogEntry, LedgerError> {

@@ -228,6 +228,17 @@ impl Store for Storage {
         log::nodes(self.readers.get().await?.on(), ids).await
     }
 
+    async fn anchored(&self) -> Result<bool, LedgerError> {
+        log::anchored(self.readers.get().await?.on()).await
+    }
+
+    async fn set_anchored(&self) -> Result<(), LedgerError> {
+        if self.anchored().await? {
+            return Ok(());
+        }
+        write_one!(self, "noting the outside checkpoint", transaction => log::set_anchored(transaction))
+    }
+
     async fn put_policy(&self, new: &NewPolicy, by: &Actor) -> Result<(), LedgerError> {
         write_one!(self, "putting a policy in force", transaction => policies::put(transaction, new, by))
     }

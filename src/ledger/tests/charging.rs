@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) async fn a_charge_is_paid_by_all_its_accounts(store: &dyn Store) {
-    store.add_consumer("dot", Some("transport"), &OPERATOR).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     assert_eq!(spent(store, "dot").await, [None, None]);
     let ChargeOutcome::Charged { charge_id, charged, shared } = store.charge(&charge("dot", 1, 7)).await.unwrap()
     else {

@@ -105,16 +105,17 @@ CREATE TABLE held_releases (
 CREATE INDEX charges_by_query ON charges (query_id);
 CREATE INDEX charges_by_time ON charges (at_us);
 
--- One row: where the log ends, and the next numbers. It is read and written in every transaction that writes.
+-- One row: where the log ends, the next numbers, and whether a checkpoint is kept outside. It is read and written in every transaction that writes.
 CREATE TABLE state (
     id           BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     log_size     BIGINT NOT NULL CHECK (log_size >= 0),
     log_edge     BYTEA    NOT NULL,
     next_charge  BIGINT NOT NULL,
     next_account BIGINT NOT NULL,
-    policies     BIGINT NOT NULL CHECK (policies >= 0)
+    policies     BIGINT NOT NULL CHECK (policies >= 0),
+    anchored     BIGINT NOT NULL DEFAULT 0 CHECK (anchored IN (0, 1))
 );
-INSERT INTO state VALUES (1, 0, '', 1, 1, 0);
+INSERT INTO state (id, log_size, log_edge, next_charge, next_account, policies) VALUES (1, 0, '', 1, 1, 0);
 
 -- The log (RFC 6962): its leaves are the bytes of `entry`. Nodes of level 0 are the leaves' own hashes, kept here.
 CREATE TABLE log_entries (

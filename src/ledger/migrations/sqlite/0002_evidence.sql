@@ -11,16 +11,17 @@ ALTER TABLE charges ADD COLUMN reservation TEXT;
 CREATE INDEX charges_by_query ON charges (query_id);
 CREATE INDEX charges_by_time ON charges (at_us);
 
--- One row: where the log ends, and the next numbers. It is read and written in every transaction that writes.
+-- One row: where the log ends, the next numbers, and whether a checkpoint is kept outside. It is read and written in every transaction that writes.
 CREATE TABLE state (
     id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     log_size     INTEGER NOT NULL CHECK (log_size >= 0),
     log_edge     BLOB    NOT NULL,
     next_charge  INTEGER NOT NULL,
     next_account INTEGER NOT NULL,
-    policies     INTEGER NOT NULL CHECK (policies >= 0)
+    policies     INTEGER NOT NULL CHECK (policies >= 0),
+    anchored     INTEGER NOT NULL DEFAULT 0 CHECK (anchored IN (0, 1))
 ) STRICT;
-INSERT INTO state
+INSERT INTO state (id, log_size, log_edge, next_charge, next_account, policies)
 SELECT 1, 0, x'', (SELECT coalesce(max(id), 0) + 1 FROM charges), (SELECT coalesce(max(id), 0) + 1 FROM accounts), 0;
 
 -- The log (RFC 6962): its leaves are the bytes of `entry`. Nodes of level 0 are the leaves' own hashes, kept here.
