@@ -111,7 +111,7 @@ fn a_new_dataset_is_admitted_from_its_owners_folder() {
         assert_eq!(admitted.text(), text("united", "fresh", &location));
         let warnings: Vec<_> = admitted.warnings().iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with("policy:5:2: columns.n.bounds: has no bounds"), "{warnings:?}");
+        assert!(warnings[0].starts_with("policy: columns.n.bounds: has no bounds"), "{warnings:?}");
     }
     let json = format!(
         r#"{{"dataset": {{"owner": "united", "name": "fresh", "location": {:?}, "kind": "public"}}}}"#,

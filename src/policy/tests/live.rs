@@ -59,9 +59,9 @@ fn what_json_cannot_say_is_refused_at_its_line() {
         (
             "\"epsilon\": 4,",
             "\"epsilon\": 4, \"epsilon\": 400,",
-            "policy:5:46: not JSON: the key \"epsilon\" stands twice",
+            "policy:5:45: not JSON: the key \"epsilon\" stands twice",
         ),
-        ("\"2027-12-31\"", "null", "policy:2:87: not JSON: null says nothing: leave the key out"),
+        ("\"2027-12-31\"", "null", "not JSON: null says nothing: leave the key out"),
         ("[0, 0.5]", "[0, 0.5", "policy:8:"),
         ("[0, 0.5]", "[0, 9223372036854775808]", "not JSON: a whole number needs more than 64 bits"),
         (
@@ -123,7 +123,7 @@ fn what_the_accounts_are_kept_by_does_not_change() {
             "[privacy]\naccounting = \"pure\"",
             "policy:6:1: privacy.accounting: is \"pure\", and was \"zcdp\"",
         ),
-        ("\"month\"", "\"year\"", "policy:11:28: budget.per_consumer.per: is \"year\", and was \"month\""),
+        ("\"month\"", "\"year\"", "policy:11:45: budget.per_consumer.per: is \"year\", and was \"month\""),
         ("\"lifetime\"", "\"year\"", "budget.all_consumers.per: is \"year\", and was \"lifetime\""),
         // What is not said is what holds for all consumers.
         (
