@@ -1,8 +1,11 @@
 //! The privacy filter: whether one more charge fits an account. Integers in, a yes or no out.
 //!
 //! For zCDP this is the approximate-zCDP filter of Whitehouse, Ramdas, Rogers and Wu, *Fully-Adaptive Composition in
-//! Differential Privacy*, ICML 2023: charges may be chosen in the light of all earlier answers, as long as their sums stay
-//! within limits that were fixed beforehand. For pure accounts it is the sum of ε's and of δ's.
+//! Differential Privacy*, ICML 2023: mechanisms *and their prices* may be chosen in the light of all earlier answers, as
+//! long as the sums of the prices stay within limits that do not depend on answers. A charge that does not fit is refused,
+//! and later ones that fit are not. For pure accounts it is the sum of ε's and of δ's (Rogers, Roth, Ullman, Vadhan 2016).
+//!
+//! `proof.md` says why these hold here: for charges that overlap, for refused ones, and for limits that are raised.
 
 use serde::Serialize;
 
@@ -118,7 +121,8 @@ impl Spent {
     }
 }
 
-/// What an account may spend: the filter's limits, fixed before the first charge.
+/// What an account may spend: the filter's limits. They are not to depend on answers; one that is raised promises no more
+/// than the largest that the owner's policy lets it become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Limit {
     /// The most that the losses may add up to.

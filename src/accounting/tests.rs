@@ -5,6 +5,11 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::*;
 use crate::mechanism::{DiscreteGaussian, DiscreteLaplace, Dyadic, Noise};
 
+mod event;
+mod pld;
+mod rdp;
+mod restate;
+
 fn epsilon(value: f64) -> Epsilon {
     Epsilon::floor_from(value).unwrap()
 }
@@ -19,6 +24,10 @@ fn rho(value: f64) -> Rho {
 
 fn gaussian(variance: u128) -> Noise {
     Noise::Gaussian(DiscreteGaussian::with_variance(Dyadic::new(variance, 0).unwrap()).unwrap())
+}
+
+fn dyadic(text: &str) -> Dyadic {
+    text.parse().unwrap()
 }
 
 fn laplace(scale: u128) -> Noise {

@@ -93,7 +93,7 @@ pub(super) async fn accounts(
         let mut of_dataset: Vec<AccountCharge> =
             own.into_iter().map(|own| AccountCharge { account: own.account, limit: own.limit, cost }).collect();
         if let Some(agency) = agency {
-            of_dataset.push(shared(Scope::Agency(agency.to_owned()), agency_cap(policy)));
+            of_dataset.push(shared(Scope::Agency(agency.to_owned()), &policy.budget.per_agency));
         }
         of_dataset.push(shared(Scope::AllConsumers, &policy.budget.all_consumers));
         accounts.extend(of_dataset);
@@ -102,14 +102,10 @@ pub(super) async fn accounts(
     Ok(accounts)
 }
 
-/// What an agency's consumers may spend together.
-fn agency_cap(policy: &DatasetPolicy) -> &Cap {
-    &policy.budget.all_consumers
-}
-
-/// The consumer's account in the release's unit domain: what bounds one unit that is in several companies' data. An
-/// administrator's grant on `domain:NAME` limits it; without one it is counted and not limited. It
-/// adds up ρ, also where the datasets' accounts add up ε, since one domain may have both.
+/// The consumer's account in the release's unit domain: what bounds one unit that is in several companies' data. The
+/// smallest `per_consumer_in_domain` of the policies that are read limits it, and within that an administrator's grant on
+/// `domain:NAME`; without either it is counted and not limited. It adds up ρ, also where the datasets' accounts add up ε,
+/// since one domain may have both.
 async fn domain_account(
     store: &dyn Store,
     release: &AnalysedRelease,
@@ -118,8 +114,15 @@ async fn domain_account(
 ) -> Result<AccountCharge, GatewayError> {
     let domain = &release.spec.unit_domain;
     let grant = store.grant(payer.consumer, &domain_key(domain)).await.map_err(translate::ledger)?;
-    let cap = grant.map(|grant| Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(&grant) });
-    let (limit, per) = match cap {
+    let granted = grant.map(|grant| Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(&grant) });
+    let owners = release.datasets.values().filter_map(|policy| policy.budget.per_consumer_in_domain);
+    // Two caps of different windows would be two accounts: the longest window has the least of both amounts.
+    let least = owners.chain(granted).reduce(|a, b| Cap {
+        epsilon: a.epsilon.min(b.epsilon),
+        delta: a.delta.min(b.delta),
+        per: a.per.max(b.per),
+    });
+    let (limit, per) = match least {
         Some(cap) => (Limit::from_budget(Accounting::Zcdp, cap.epsilon, cap.delta), cap.per),
         None => (Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX }, Period::Lifetime),
     };
@@ -186,7 +189,7 @@ pub(super) async fn charge(
                 sql: question.sql.clone(),
                 purpose: question.purpose.clone(),
                 datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
-                events: "[]".to_owned(),
+                events: crate::accounting::event::to_json(&release.noise.events()),
             },
             at: payer.now,
             accounts: accounts(store, analysed, release.cost(), payer).await?,

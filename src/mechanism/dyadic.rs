@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
 
 use num_bigint::BigUint;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
 
 /// A positive rational whose denominator is a power of two, in lowest terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,5 +112,32 @@ impl Serialize for Dyadic {
     /// A string, since JSON's numbers do not hold 128 bits.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Why a text is no [`Dyadic`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("must be a positive whole number of at most 128 bits, or one over a power of two of at most 2^100")]
+pub struct DyadicError;
+
+impl FromStr for Dyadic {
+    type Err = DyadicError;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, DyadicError> {
+        let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
+        let number = |digits: &str| digits.parse::<u128>().map_err(|_| DyadicError);
+        let (numerator, denominator) = (number(numerator)?, number(denominator)?);
+        if !denominator.is_power_of_two() {
+            return Err(DyadicError);
+        }
+        Self::new(numerator, denominator.trailing_zeros()).ok_or(DyadicError)
+    }
+}
+
+impl<'de> Deserialize<'de> for Dyadic {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }

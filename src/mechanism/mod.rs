@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use discrete_gaussian::DiscreteGaussian;
 pub use discrete_laplace::DiscreteLaplace;
-pub use dyadic::Dyadic;
+pub use dyadic::{Dyadic, DyadicError};
 pub use exponential::{Exponential, Run};
 pub use source::{NoiseSource, NoiseSourceError};
 

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use crate::accounting::{Accounting, Cost, Delta, Epsilon, Loss, Rho, ThresholdError, tau, units_to_appear_95};
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Event, Loss, Rho, ThresholdError, tau, units_to_appear_95};
 use crate::mechanism::{CalibrationError, DiscreteGaussian, DiscreteLaplace, Exponential, Noise};
 
 use super::spec::ReleaseSpec;
@@ -55,6 +55,7 @@ pub struct NoisePlan {
     measures: Vec<Noise>,
     quantiles: Vec<Exponential>,
     cost: Cost,
+    events: Vec<Event>,
 }
 
 impl NoisePlan {
@@ -67,15 +68,18 @@ impl NoisePlan {
         let shares = Shares { price, all: spec.all_parts() };
         let (of_measure, of_units) = spec.parts();
         let mut paid = Loss::nothing(price.loss.accounting());
+        let mut events = Vec::new();
         let mut quantiles = Vec::with_capacity(spec.quantiles.len());
         for quantile in &spec.quantiles {
             let (law, cost) = shares.exponential(of_measure, spec.bounds.groups, quantile.sensitivity(&spec.bounds))?;
             paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
+            events.push(Event::Exponential { epsilon: law.exact_epsilon(), draws: spec.bounds.groups });
             quantiles.push(law);
         }
         let mut noise = |parts: u64, sensitivity: Sensitivity| -> Result<Noise, PriceError> {
             let (noise, cost) = shares.calibrate(parts, sensitivity)?;
             paid = paid.checked_add(cost).ok_or(PriceError::Sensitivity)?;
+            events.push(sensitivity.event(&noise));
             Ok(noise)
         };
         // A unit touches at most L0 groups, and adds 1 to the unit count of each, however many rows it has.
@@ -103,7 +107,10 @@ impl NoisePlan {
             _ => None,
         };
         let delta = if selection.is_some() { price.delta_selection } else { Delta::ZERO };
-        Ok(Self { units, selection, measures, quantiles, cost: Cost { loss: paid, delta } })
+        if selection.is_some() {
+            events.push(Event::Selection { delta });
+        }
+        Ok(Self { units, selection, measures, quantiles, cost: Cost { loss: paid, delta }, events })
     }
 
     /// The unit count's noise, if units are counted.
@@ -135,6 +142,13 @@ impl NoisePlan {
     pub const fn cost(&self) -> Cost {
         self.cost
     }
+
+    /// The mechanisms that the release runs, for the ledger to keep beside the cost: one for each measure, each quantile
+    /// and the unit count, and the selection. Their own costs add up to [`Self::cost`].
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.events.clone()
+    }
 }
 
 /// How far one unit moves a measure.
@@ -142,6 +156,18 @@ impl NoisePlan {
 struct Sensitivity {
     squared: u128,
     absolute: u128,
+}
+
+impl Sensitivity {
+    /// What the ledger keeps of this noise.
+    const fn event(self, noise: &Noise) -> Event {
+        match noise {
+            Noise::Gaussian(law) => {
+                Event::DiscreteGaussian { squared_sensitivity: self.squared, variance: law.exact_variance() }
+            }
+            Noise::Laplace(law) => Event::DiscreteLaplace { sensitivity: self.absolute, scale: law.scale() },
+        }
+    }
 }
 
 struct Shares {

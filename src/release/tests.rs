@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::*;
-use crate::accounting::{Delta, Loss, Rho};
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Event, Loss, Rho, Spent};
 use crate::engine::{Engine, EngineConfig};
 use crate::mechanism::Noise;
 
@@ -456,4 +456,60 @@ fn float_keys_have_one_zero_and_one_nan() {
     let bits: Vec<u64> = sums.keys[0].as_primitive::<Float64Type>().values().iter().map(|key| key.to_bits()).collect();
     assert_eq!(bits, [0.0f64.to_bits(), f64::NAN.to_bits()]);
     assert_eq!(sums.units, [2, 2]);
+}
+
+proptest! {
+    /// The ledger keeps what the release runs: every mechanism, at the very cost that the plan was charged for.
+    #[test]
+    fn the_events_of_a_plan_are_all_of_its_cost(
+        (groups, rows, total_rows) in (1_u64..40, 1_u64..40, prop::option::of(1_u64..400)),
+        (k, public) in (1_u64..20, any::<bool>()),
+        kinds in prop::collection::vec(0_u8..4, 0..6),
+        quantiles in prop::collection::vec(1_u32..1_000_000, 0..3),
+        pure in any::<bool>(),
+        steps in 1_000_000_u64..3_000_000_000_000,
+    ) {
+        let measures = kinds.iter().map(|kind| match kind {
+            0 => rows_measure(),
+            1 => sum_of(-60.0, 600.0, false),
+            2 => sum_of(0.0, 1e-3, true),
+            _ => Measure { kind: MeasureKind::Units, filter: None },
+        });
+        let mut spec = ReleaseSpec {
+            measures: measures.collect(),
+            quantiles: quantiles.into_iter().map(|millionths| Quantile { histogram: 0, millionths }).collect(),
+            ..spec(groups, rows, total_rows, k)
+        };
+        if public {
+            spec.groups = Groups::Public { keys: Vec::new(), cells: 1 };
+        }
+        let loss = if pure { Loss::Pure(Epsilon::from_steps(steps)) } else { Loss::Zcdp(Rho::from_steps(steps)) };
+        let accounting = loss.accounting();
+        let price = Price { loss, delta_selection: Delta::from_steps(1_000_000_000) };
+        // The least prices buy no noise that can be drawn.
+        let Ok(plan) = NoisePlan::new(&spec, price) else { return Ok(()) };
+        let events = plan.events();
+
+        // Nothing is missing, and nothing is there twice.
+        let selects = !public || k > 1;
+        prop_assert_eq!(events.len(), spec.measures.len() + spec.quantiles.len() + 2 * usize::from(selects));
+        let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+        prop_assert_eq!(count(|event| matches!(event, Event::Exponential { .. })), spec.quantiles.len());
+        prop_assert_eq!(count(|event| matches!(event, Event::Selection { .. })), usize::from(selects));
+        let noise = spec.measures.len() + usize::from(selects);
+        prop_assert_eq!(count(|event| matches!(event, Event::DiscreteGaussian { .. })), if pure { 0 } else { noise });
+        prop_assert_eq!(count(|event| matches!(event, Event::DiscreteLaplace { .. })), if pure { noise } else { 0 });
+
+        // The sum of the events' costs is the plan's, to the step.
+        let sum = |accounting| {
+            events.iter().try_fold(Spent::nothing(accounting), |sum, event| sum.after(event.cost(accounting)?))
+        };
+        let same = sum(accounting).map(|Spent { loss, delta }| Cost { loss, delta });
+        prop_assert_eq!(same, Some(plan.cost()));
+        // A zCDP account is charged no less for the whole of a pure release than its parts cost.
+        let Some(in_zcdp) = sum(Accounting::Zcdp) else { return Err(TestCaseError::fail("every event has a rho")) };
+        let charged = plan.cost().loss.charged_to(Accounting::Zcdp).map(Loss::steps);
+        // Each part is rounded up to a step by itself.
+        prop_assert!(charged.is_some_and(|charged| in_zcdp.loss.steps() <= charged + events.len() as u64));
+    }
 }

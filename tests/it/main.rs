@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod accounting_oracle;
 mod cli;
 mod cookbook;
 mod evidence;

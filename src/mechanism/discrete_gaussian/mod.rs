@@ -79,8 +79,20 @@ impl DiscreteGaussian {
     /// no budget admits.
     #[must_use]
     pub fn cost(&self, d_squared: u128) -> Rho {
-        let numerator = (BigUint::from(d_squared) * Rho::STEPS_PER_UNIT) << self.variance.shift();
-        Rho::from_steps(ceil_steps(&numerator, &(BigUint::from(self.variance.numerator()) * 2u32)))
+        Self::loss(d_squared, self.variance)
+    }
+
+    /// [`Self::cost`] from the facts alone: for records of noise that was drawn long ago.
+    #[must_use]
+    pub fn loss(d_squared: u128, variance: Dyadic) -> Rho {
+        let numerator = (BigUint::from(d_squared) * Rho::STEPS_PER_UNIT) << variance.shift();
+        Rho::from_steps(ceil_steps(&numerator, &(BigUint::from(variance.numerator()) * 2u32)))
+    }
+
+    /// The parameter σ², exactly.
+    #[must_use]
+    pub const fn exact_variance(&self) -> Dyadic {
+        self.variance
     }
 
     /// The parameter σ² as numerator and denominator, a power of two. The variance of the discrete law is no more.

@@ -72,8 +72,14 @@ impl DiscreteLaplace {
     /// which no budget admits.
     #[must_use]
     pub fn cost(&self, d1: u128) -> Epsilon {
-        let numerator = (BigUint::from(d1) * Epsilon::STEPS_PER_UNIT) << self.scale.shift();
-        Epsilon::from_steps(ceil_steps(&numerator, &BigUint::from(self.scale.numerator())))
+        Self::loss(d1, self.scale)
+    }
+
+    /// [`Self::cost`] from the facts alone: for records of noise that was drawn long ago.
+    #[must_use]
+    pub fn loss(d1: u128, scale: Dyadic) -> Epsilon {
+        let numerator = (BigUint::from(d1) * Epsilon::STEPS_PER_UNIT) << scale.shift();
+        Epsilon::from_steps(ceil_steps(&numerator, &BigUint::from(scale.numerator())))
     }
 
     /// The scale.

@@ -105,9 +105,15 @@ impl Exponential {
     /// [`Rho::MAX`], which no budget admits.
     #[must_use]
     pub fn cost_zcdp(&self, groups: u64) -> Rho {
-        let square = BigUint::from(self.epsilon.numerator()).pow(2);
+        Self::loss_zcdp(self.epsilon, groups)
+    }
+
+    /// [`Self::cost_zcdp`] from the facts alone: for records of draws that were made long ago.
+    #[must_use]
+    pub fn loss_zcdp(epsilon: Dyadic, groups: u64) -> Rho {
+        let square = BigUint::from(epsilon.numerator()).pow(2);
         let steps = square * groups * Rho::STEPS_PER_UNIT;
-        Rho::from_steps(ceil_steps(&steps, &(BigUint::from(8u32) << (2 * self.epsilon.shift()))))
+        Rho::from_steps(ceil_steps(&steps, &(BigUint::from(8u32) << (2 * epsilon.shift()))))
     }
 
     /// The pure loss of one draw in each of `groups` groups: `groups`·ε_m, rounded up to a step.
@@ -116,8 +122,20 @@ impl Exponential {
     /// [`Epsilon::MAX`], which no budget admits.
     #[must_use]
     pub fn cost_pure(&self, groups: u64) -> Epsilon {
-        let steps = BigUint::from(self.epsilon.numerator()) * groups * Epsilon::STEPS_PER_UNIT;
-        Epsilon::from_steps(ceil_steps(&steps, &BigUint::from(self.epsilon.denominator())))
+        Self::loss_pure(self.epsilon, groups)
+    }
+
+    /// [`Self::cost_pure`] from the facts alone: for records of draws that were made long ago.
+    #[must_use]
+    pub fn loss_pure(epsilon: Dyadic, groups: u64) -> Epsilon {
+        let steps = BigUint::from(epsilon.numerator()) * groups * Epsilon::STEPS_PER_UNIT;
+        Epsilon::from_steps(ceil_steps(&steps, &BigUint::from(epsilon.denominator())))
+    }
+
+    /// ε_m, exactly.
+    #[must_use]
+    pub const fn exact_epsilon(&self) -> Dyadic {
+        self.epsilon
     }
 
     /// Δ: by how much one unit can change a score, in the score's units.
