@@ -1,6 +1,6 @@
 //! What an operator does on the storage, before any server runs or beside it.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -8,14 +8,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::accounting::{Delta, Epsilon};
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::ledger::{self, Actor, Consumer, Role, Store};
-use crate::policy::{DatasetName, DatasetPolicy, Period};
+use crate::ledger::{self, Actor, CheckReport, Consumer, Role, Store};
 
+use super::anchoring::Evidence;
 use super::charge::Payer;
-use super::{BudgetLine, Code, GatewayError, budget, run_blocking, translate};
+use super::grants::{GrantForm, admissible};
+use super::served::{Served, import_files};
+use super::{BudgetLine, Code, GatewayError, budget, translate};
 
 /// Who works on the storage from here.
 const OPERATOR: Actor = Actor::command_line();
@@ -120,41 +121,8 @@ impl Administration {
     ///
     /// # Errors
     /// When an amount, the period, the dataset or the consumer is none.
-    pub async fn set_budget(
-        &self,
-        consumer: &str,
-        dataset: &str,
-        epsilon: f64,
-        delta: f64,
-        per: &str,
-    ) -> Result<(), GatewayError> {
-        let invalid = |what: String| GatewayError::new(Code::RequestInvalid, what);
-        if !epsilon.is_finite() || epsilon <= 0.0 {
-            return Err(invalid("epsilon must be a finite number above 0".into()));
-        }
-        let grant = Grant {
-            epsilon: Epsilon::floor_from(epsilon).map_err(|error| invalid(format!("epsilon {error}")))?,
-            delta: Delta::floor_from(delta).map_err(|error| invalid(format!("delta {error}")))?,
-            per: Period::ALL
-                .into_iter()
-                .find(|known| known.as_str() == per)
-                .ok_or_else(|| invalid("the period is month, quarter, year or lifetime".into()))?
-                .as_str()
-                .to_owned(),
-        };
-        let datasets = self.datasets().await?;
-        let policy =
-            dataset.parse().ok().and_then(|name: DatasetName| datasets.get(&name).cloned()).ok_or_else(|| {
-                GatewayError::new(Code::NotFound, format!("there is no private dataset {dataset}"))
-                    .with_hint("grants are made on datasets, each member of a collection by itself")
-            })?;
-        let cap = &policy.budget.per_consumer;
-        if grant.epsilon > cap.epsilon || grant.delta > cap.delta {
-            return Err(invalid(format!(
-                "the owner of {dataset} allows a consumer at most epsilon {} and delta {}",
-                cap.epsilon, cap.delta
-            )));
-        }
+    pub async fn set_budget(&self, consumer: &str, dataset: &str, form: GrantForm) -> Result<(), GatewayError> {
+        let grant = admissible(&*self.catalog().await?, dataset, form)?;
         self.store.set_grant(consumer, dataset, &grant, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
     }
 
@@ -168,19 +136,41 @@ impl Administration {
             GatewayError::new(Code::NotFound, "there is no consumer of that name")
                 .with_hint("`tollgate consumer list` shows them")
         })?;
-        let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now() };
-        budget::lines(self.store.as_ref(), &self.datasets().await?, payer).await
+        let catalog = self.catalog().await?;
+        let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now(), catalog: &catalog };
+        budget::lines(self.store.as_ref(), &budget::datasets_of(payer), payer).await
     }
 
-    async fn datasets(&self) -> Result<BTreeMap<DatasetName, Arc<DatasetPolicy>>, GatewayError> {
-        let dir = self.config.policies.dir.clone();
-        let catalog = run_blocking(move || Catalog::load(&dir)).await?.map_err(translate::operator_catalog)?;
-        Ok(catalog
-            .entries()
-            .filter_map(|(name, entry)| match entry {
-                Entry::Private(policy, _) => Some((name.clone(), Arc::clone(policy))),
-                _ => None,
-            })
-            .collect())
+    /// Makes a consistent copy of the storage, while it is used.
+    ///
+    /// # Errors
+    /// When the storage fails, the place is taken, or the storage is PostgreSQL's, which has its own tools.
+    pub async fn backup(&self, to: &Path) -> Result<(), GatewayError> {
+        self.store.backup(to).await.map_err(|error| translate::operator_ledger(&error))
+    }
+
+    /// Proves that the ledger agrees with itself, and with the checkpoint that is kept outside it.
+    ///
+    /// # Errors
+    /// With everything that was found.
+    pub async fn check(&self) -> Result<CheckReport, GatewayError> {
+        let report = self.store.check().await.map_err(|error| translate::operator_ledger(&error))?;
+        Evidence::open(self.store.as_ref(), &self.config).await?.check()?;
+        Ok(report)
+    }
+
+    /// Begins a new checkpoint outside the storage, where the old one is lost.
+    ///
+    /// # Errors
+    /// When there is one, whether the storage agrees with it or not: nothing else may take its place.
+    pub async fn adopt(&self, reason: &str) -> Result<(), GatewayError> {
+        super::grants::words(reason)?;
+        Evidence::adopt(self.store.as_ref(), &self.config, reason).await
+    }
+
+    /// The datasets as the storage has them, after the policy files that have changed.
+    async fn catalog(&self) -> Result<Arc<Catalog>, GatewayError> {
+        import_files(self.store.as_ref(), &self.config.policies.dir).await?;
+        Ok(Served::read(self.store.as_ref(), &self.config, None).await?.catalog)
     }
 }

@@ -8,7 +8,7 @@ use crate::audit::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::audit::key::{SigningKey, VerifierKey};
 use crate::audit::merkle::{Tree, root_at, root_nodes};
 use crate::config::Config;
-use crate::ledger::Store;
+use crate::ledger::{Actor, Decision, Entry, Store};
 
 use super::{Code, Gateway, GatewayError, run_blocking, translate};
 
@@ -50,6 +50,26 @@ impl Evidence {
             tracing::error!(why, "the ledger does not agree with the checkpoint that is kept outside it: nothing is answered");
         }
         Ok(Self { key, anchor: Arc::new(Mutex::new(anchor)), frozen })
+    }
+
+    /// Begins a new outside checkpoint for a storage whose old one is lost, and writes that into the log.
+    pub(super) async fn adopt(store: &dyn Store, config: &Config, reason: &str) -> Result<(), GatewayError> {
+        let Self { key, anchor, .. } = Self::open(store, config).await?;
+        let there = anchor.lock().unwrap_or_else(PoisonError::into_inner).newest().is_some();
+        if there {
+            return Err(GatewayError::new(Code::Conflict, "there is a checkpoint outside the ledger").with_hint(
+                "start the gateway; where the ledger does not agree with the checkpoint, restore the ledger's newest copy",
+            ));
+        }
+        let (at, reason) = (chrono::Utc::now(), reason.to_owned());
+        let entry = Entry { at, by: Some(Actor::command_line()), decision: Decision::Adoption { reason } };
+        store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
+        let tree = store.log_tree().await.map_err(translate::ledger)?;
+        let signed = Self { key, anchor: Arc::clone(&anchor), frozen: None }.sign(&tree)?;
+        let written = run_blocking(move || {
+            anchor.lock().unwrap_or_else(PoisonError::into_inner).write(&signed, Durability::Disk)
+        });
+        written.await?.map_err(|error| GatewayError::new(Code::Internal, error.to_string()))
     }
 
     /// Why nothing is answered, if so.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::accounting::Delta;
 use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, analyse, known_of, with_values};
-use crate::catalog::Freshness;
+use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
 use crate::ledger::{HeldRelease, ReleaseKey};
 use crate::release::{ReleaseNode, SelectionKey};
@@ -62,8 +62,9 @@ impl Gateway {
     async fn answer(&self, caller: &Caller, question: &Question) -> Result<Answer, GatewayError> {
         self.evidence.check()?;
         let now = Utc::now();
-        let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now };
-        let (analysed, explain) = self.analyse(caller, question, now).await?;
+        let catalog = self.current_catalog().await?;
+        let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now, catalog: &catalog };
+        let (analysed, explain) = self.analyse(caller, question, &catalog, now).await?;
         let epsilon = asked_epsilon(question, &analysed)?;
         let priced = price(&analysed, epsilon)?;
         let query_id = Uuid::now_v7();
@@ -143,14 +144,14 @@ impl Gateway {
         &self,
         caller: &Caller,
         question: &Question,
+        catalog: &Arc<Catalog>,
         now: DateTime<Utc>,
     ) -> Result<(Analysed, bool), GatewayError> {
         let parsed = sql::parse(&question.sql, self.limits.sql).map_err(translate::parse)?;
         let explain = parsed.is_explain();
-        let catalog = self.current_catalog().await?;
-        let authorised = authorise(&catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
+        let authorised = authorise(catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
         let freshness = if question.dry_run || explain { Freshness::Known } else { Freshness::Now };
-        let names = authorised.names().clone();
+        let (names, catalog) = (authorised.names().clone(), Arc::clone(catalog));
         let tables = run_blocking(move || catalog.tables(&names, freshness))
             .await?
             .map_err(|error| translate::catalog(&error))?;

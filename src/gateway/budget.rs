@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use crate::accounting::{Spent, fraction_spent};
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::Entry;
 use crate::ledger::Store;
 use crate::policy::{DatasetName, DatasetPolicy};
 
@@ -20,15 +20,17 @@ impl Gateway {
     /// `not_allowed` for a caller that is no analyst.
     pub async fn budget(&self, caller: &Caller) -> Result<Vec<BudgetLine>, GatewayError> {
         let consumer = caller.analyst()?;
-        let payer = Payer { consumer, agency: caller.agency.as_deref(), now: Utc::now() };
-        let datasets = datasets_of(&self.current_catalog().await?, payer);
+        let catalog = self.current_catalog().await?;
+        let payer = Payer { consumer, agency: caller.agency.as_deref(), now: Utc::now(), catalog: &catalog };
+        let datasets = datasets_of(payer);
         lines(self.store.as_ref(), &datasets, payer).await
     }
 }
 
 /// The datasets whose owner answers the payer.
-pub(super) fn datasets_of(catalog: &Catalog, payer: Payer<'_>) -> BTreeMap<DatasetName, Arc<DatasetPolicy>> {
-    catalog
+pub(super) fn datasets_of(payer: Payer<'_>) -> BTreeMap<DatasetName, Arc<DatasetPolicy>> {
+    payer
+        .catalog
         .entries()
         .filter_map(|(name, entry)| match entry {
             Entry::Private(policy, _) if policy.consumers.allows(payer.consumer, payer.agency) => {

@@ -1,5 +1,7 @@
 //! Which accounts a release is charged to, and the charge itself: durable before anything is drawn.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -9,17 +11,19 @@ use crate::analysis::{Analysed, AnalysedRelease};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
+use crate::catalog::{Catalog, Entry};
 use crate::policy::{Cap, DatasetPolicy, Period};
 
 use super::price::Priced;
 use super::{ChargeLine, Code, GatewayError, Question, translate};
 
-/// Who asks, and when.
+/// Who asks, when, and of which datasets there are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payer<'a> {
     pub(super) consumer: &'a str,
     pub(super) agency: Option<&'a str>,
     pub(super) now: DateTime<Utc>,
+    pub(super) catalog: &'a Catalog,
 }
 
 /// One consumer's account of one dataset, and what it may spend.
@@ -72,7 +76,7 @@ pub(super) async fn accounts(
     cost: Cost,
     payer: Payer<'_>,
 ) -> Result<Vec<AccountCharge>, GatewayError> {
-    let Payer { consumer, agency, now } = payer;
+    let Payer { consumer, agency, now, .. } = payer;
     let mut accounts = Vec::new();
     for (name, policy) in &release.datasets {
         let grant = store.grant(consumer, &name.to_string()).await.map_err(translate::ledger)?;
@@ -98,45 +102,58 @@ pub(super) async fn accounts(
         of_dataset.push(shared(Scope::AllConsumers, &policy.budget.all_consumers));
         accounts.extend(of_dataset);
     }
-    accounts.push(domain_account(store, release, cost, payer).await?);
+    accounts.extend(domain_accounts(store, release, cost, payer).await?);
     Ok(accounts)
 }
 
-/// The consumer's account in the release's unit domain: what bounds one unit that is in several companies' data. The
-/// smallest `per_consumer_in_domain` of the policies that are read limits it, and within that an administrator's grant on
-/// `domain:NAME`; without either it is counted and not limited. It adds up ρ, also where the datasets' accounts add up ε,
-/// since one domain may have both.
-async fn domain_account(
+/// The consumer's accounts in the release's unit domain: what bounds one unit that is in several companies' data.
+///
+/// There is one for each period for which any dataset of the domain has a `per_consumer_in_domain`, and one for life, and
+/// every release in the domain is charged to all of them, so that a cap counts what was learnt from everybody's data. It is
+/// limited by the caps of the policies that are read, and by an administrator's grant on `domain:NAME`: no owner limits
+/// what others answer. They add up ρ, also where the datasets' accounts add up ε, since one domain may have both.
+async fn domain_accounts(
     store: &dyn Store,
     release: &AnalysedRelease,
     cost: Cost,
     payer: Payer<'_>,
-) -> Result<AccountCharge, GatewayError> {
+) -> Result<Vec<AccountCharge>, GatewayError> {
     let domain = &release.spec.unit_domain;
     let grant = store.grant(payer.consumer, &domain_key(domain)).await.map_err(translate::ledger)?;
     let granted = grant.map(|grant| Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(&grant) });
-    let owners = release.datasets.values().filter_map(|policy| policy.budget.per_consumer_in_domain);
-    // Two caps of different windows would be two accounts: the longest window has the least of both amounts.
-    let least = owners.chain(granted).reduce(|a, b| Cap {
-        epsilon: a.epsilon.min(b.epsilon),
-        delta: a.delta.min(b.delta),
-        per: a.per.max(b.per),
+    let of_domain = payer.catalog.entries().filter_map(|(_, entry)| match entry {
+        Entry::Private(policy, _) if policy.privacy.unit_domain == *domain => policy.budget.per_consumer_in_domain,
+        Entry::Private(..) | Entry::Public(..) | Entry::Collection(_) => None,
     });
-    let (limit, per) = match least {
-        Some(cap) => (Limit::from_budget(Accounting::Zcdp, cap.epsilon, cap.delta), cap.per),
-        None => (Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX }, Period::Lifetime),
+    let limits: Vec<Cap> = release
+        .datasets
+        .values()
+        .filter_map(|policy| policy.budget.per_consumer_in_domain)
+        .chain(granted)
+        .collect();
+    let periods: BTreeSet<Period> = of_domain.chain(granted).map(|cap| cap.per).chain([Period::Lifetime]).collect();
+    let account = |per: Period| {
+        let of_period = || limits.iter().filter(|cap| cap.per == per);
+        let limit = match (of_period().map(|cap| cap.epsilon).min(), of_period().map(|cap| cap.delta).min()) {
+            (Some(epsilon), Some(delta)) => Limit::from_budget(Accounting::Zcdp, epsilon, delta),
+            _ => UNLIMITED,
+        };
+        AccountCharge {
+            account: Account {
+                scope: Scope::Domain(payer.consumer.to_owned()),
+                dataset: domain.clone(),
+                window: per.window(payer.now),
+                epoch: None,
+            },
+            limit,
+            cost,
+        }
     };
-    Ok(AccountCharge {
-        account: Account {
-            scope: Scope::Domain(payer.consumer.to_owned()),
-            dataset: domain.clone(),
-            window: per.window(payer.now),
-            epoch: None,
-        },
-        limit,
-        cost,
-    })
+    Ok(periods.into_iter().map(account).collect())
 }
+
+/// Of an account that is counted and not limited.
+const UNLIMITED: Limit = Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX };
 
 /// The name under which grants on a unit domain are kept. No dataset has a colon in its name.
 pub(super) fn domain_key(domain: &str) -> String {
@@ -257,8 +274,8 @@ pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool)
     accounts
         .iter()
         // The accounts of all consumers together are not an analyst's to see: whether they paid again would tell
-        // whether another consumer has asked the same.
-        .filter(|charge| charge.account.scope != Scope::AllConsumers && paid(&charge.account))
+        // whether another consumer has asked the same. Those that are not limited bear nothing.
+        .filter(|charge| charge.account.scope != Scope::AllConsumers && charge.limit != UNLIMITED && paid(&charge.account))
         .filter_map(|charge| {
             let loss = charge.cost.loss.charged_to(charge.limit.accounting())?;
             let (rho, epsilon) = match loss {

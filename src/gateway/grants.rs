@@ -44,6 +44,14 @@ pub enum PeriodForm {
     Lifetime,
 }
 
+impl PeriodForm {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Period::from(self).as_str()
+    }
+}
+
 impl From<PeriodForm> for Period {
     fn from(form: PeriodForm) -> Self {
         match form {
@@ -176,7 +184,7 @@ impl Gateway {
         form: GrantForm,
     ) -> Result<(), GatewayError> {
         caller.administrator()?;
-        let grant = admissible(&self.current_catalog().await?, dataset, form)?;
+        let grant = admissible(&*self.current_catalog().await?, dataset, form)?;
         self.store.set_grant(consumer, dataset, &grant, &caller.actor()).await.map_err(translate::ledger)
     }
 
@@ -188,8 +196,9 @@ impl Gateway {
         caller.administrator()?;
         let known = self.store.consumer(consumer).await.map_err(translate::ledger)?;
         let known = known.ok_or_else(|| GatewayError::new(Code::NotFound, "there is no consumer of that name"))?;
-        let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now() };
-        let datasets = budget::datasets_of(&self.current_catalog().await?, payer);
+        let catalog = self.current_catalog().await?;
+        let payer = Payer { consumer, agency: known.agency.as_deref(), now: Utc::now(), catalog: &catalog };
+        let datasets = budget::datasets_of(payer);
         budget::lines(self.store.as_ref(), &datasets, payer).await
     }
 
@@ -206,7 +215,7 @@ impl Gateway {
     ) -> Result<Uuid, GatewayError> {
         let consumer = caller.analyst()?;
         words(reason)?;
-        let grant = admissible(&self.current_catalog().await?, dataset, form)?;
+        let grant = admissible(&*self.current_catalog().await?, dataset, form)?;
         let asked = self.store.request_budget(consumer, dataset, &grant, reason, &caller.actor()).await;
         asked.map_err(translate::ledger)
     }

@@ -27,7 +27,6 @@ mod in_flight;
 mod price;
 mod question;
 mod registry;
-mod reports;
 mod served;
 mod standing;
 mod stewardship;

@@ -205,6 +205,11 @@ pub enum Decision {
         /// The stated purpose.
         purpose: Option<String>,
     },
+    /// The operator began a new checkpoint outside the storage, where the old one was lost.
+    Adoption {
+        /// Why.
+        reason: String,
+    },
     /// A steward decided about a query.
     ApprovalDecision {
         /// The approval.
@@ -235,6 +240,7 @@ impl Decision {
             Self::BudgetRequest { .. } => "budget_request",
             Self::BudgetDecision { .. } => "budget_decision",
             Self::ApprovalRequest { .. } => "approval_request",
+            Self::Adoption { .. } => "adoption",
             Self::ApprovalDecision { .. } => "approval_decision",
         }
     }
@@ -254,7 +260,7 @@ impl Decision {
             | Self::BudgetRequest { dataset, .. }
             | Self::BudgetDecision { dataset, .. }
             | Self::ApprovalDecision { dataset, .. } => vec![dataset],
-            Self::Consumer { .. } | Self::Token { .. } => Vec::new(),
+            Self::Consumer { .. } | Self::Token { .. } | Self::Adoption { .. } => Vec::new(),
         }
     }
 }

@@ -35,6 +35,12 @@ pub fn over(policies: &Path, dir: &Path) -> Config {
         storage: config::Storage { url: format!("sqlite://{}", dir.join("tollgate.db").display()) },
         policies: config::Policies { dir: policies.to_owned(), ..config::Policies::default() },
         engine: config::Engine { response_quantum_ms: 0, ..config::Engine::default() },
+        audit: config::Audit {
+            key: dir.join("audit.key"),
+            anchor: dir.join("audit.checkpoint"),
+            ..config::Audit::default()
+        },
+        alerts: config::Alerts::default(),
     }
 }
 

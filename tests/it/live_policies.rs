@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tollgate::catalog::{Catalog, Registered, Status};
 use tollgate::gateway::administration::Administration;
-use tollgate::gateway::{Answer, Caller, Code, Gateway, GatewayError, Question};
+use tollgate::gateway::{Answer, Caller, Code, Gateway, GatewayError, Question, Standing};
 use tollgate::ledger::Role;
-use tollgate::policy;
 
 use crate::fixture::{CONSUMER, over, united_copied_to};
 
@@ -19,6 +17,7 @@ struct Opened {
     runtime: Runtime,
     gateway: Arc<Gateway>,
     caller: Caller,
+    steward: Caller,
 }
 
 impl Opened {
@@ -29,26 +28,23 @@ impl Opened {
         std::fs::write(policies.join("airlines.flights.toml"), collection).expect("written");
         let config = over(&policies, dir.path());
         let runtime = Runtime::new().expect("a runtime");
-        let (gateway, caller) = runtime.block_on(async {
+        let (gateway, caller, steward) = runtime.block_on(async {
             let administration = Administration::open(&config).await.expect("the storage");
             administration.add_consumer(CONSUMER, None).await.expect("a consumer");
             let token = administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret;
+            let steward = administration.create_token(Role::Steward, None, Some("united")).await.expect("a token").secret;
             let gateway = Gateway::open(&config).await.expect("a gateway");
             let caller = gateway.authenticate(&token).await.expect("a caller");
-            (gateway, caller)
+            let steward = gateway.authenticate(&steward).await.expect("a caller");
+            (gateway, caller, steward)
         });
-        Self { dir, runtime, gateway, caller }
+        Self { dir, runtime, gateway, caller, steward }
     }
 
-    /// Serves the same policies with `status` of `united.flights`.
-    fn set(&self, status: &Status) {
-        let files = policy::load_dir(&self.dir.path().join("policies")).expect("the policies");
-        let registered = files.into_iter().map(|file| {
-            let united = file.name().owner() == "united";
-            Registered::new(file, if united { status.clone() } else { Status::Active }, Vec::new())
-        });
-        let catalog = Catalog::of(registered.collect(), Some(&self.gateway.catalog())).expect("a catalog");
-        self.gateway.serve(Arc::new(catalog));
+    /// The steward of `united.flights` suspends, resumes or withdraws it.
+    fn set(&self, standing: Standing) {
+        let set = self.gateway.set_standing(&self.steward, "united.flights", standing, None);
+        self.runtime.block_on(set).expect("its steward may");
     }
 
     fn ask(&self, sql: &str, dry_run: bool) -> Result<Answer, GatewayError> {
@@ -65,7 +61,7 @@ const OF_COLLECTION: &str = "SELECT count(*) AS n FROM airlines.flights";
 fn a_suspension_holds_from_the_next_question_on() {
     let opened = Opened::new();
     let first = opened.ask(COUNT, false).expect("an answer");
-    opened.set(&Status::Suspended { reason: "the contract is being renewed".to_owned() });
+    opened.set(Standing::Suspend { reason: "the contract is being renewed".to_owned() });
     // A dry run and an answer that is held are refused too.
     for dry_run in [true, false] {
         let refused = opened.ask(COUNT, dry_run).expect_err("refused");
@@ -83,7 +79,7 @@ fn a_suspension_holds_from_the_next_question_on() {
         let told = described(name).suspended.expect("suspended");
         assert!(told.starts_with("united.flights is suspended by its owner"), "{told}");
     }
-    opened.set(&Status::Active);
+    opened.set(Standing::Resume);
     assert_eq!(described("united.flights").suspended, None);
     let again = opened.ask(COUNT, false).expect("an answer");
     // The same draw, not a new one.
@@ -95,7 +91,7 @@ fn a_suspension_holds_from_the_next_question_on() {
 fn what_is_withdrawn_is_refused_and_no_longer_listed() {
     let opened = Opened::new();
     assert!(opened.ask(COUNT, false).is_ok());
-    opened.set(&Status::Withdrawn);
+    opened.set(Standing::Withdraw);
     let refused = opened.ask(COUNT, false).expect_err("refused");
     assert_eq!(refused.code, Code::DatasetSuspended);
     assert_eq!(refused.detail, "united.flights was withdrawn by its owner");

@@ -7,6 +7,7 @@ use super::client::{BudgetView, Server};
 use super::failure::{Failure, output, say};
 use super::storage::ConfigFile;
 use super::table;
+use crate::gateway::{GrantForm, PeriodForm};
 
 /// What may be spent, and what is spent.
 #[derive(Debug, Subcommand)]
@@ -40,11 +41,35 @@ pub(super) enum Budget {
         #[arg(long, value_name = "D", allow_negative_numbers = true)]
         delta: f64,
         /// How long a window is.
-        #[arg(long, value_name = "PER", value_parser = ["month", "quarter", "year", "lifetime"])]
-        per: String,
+        #[arg(long, value_name = "PER", value_enum)]
+        per: Per,
         #[command(flatten)]
         config: ConfigFile,
     },
+}
+
+/// The length of a window.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Per {
+    /// A calendar month.
+    Month,
+    /// A quarter of a calendar year.
+    Quarter,
+    /// A calendar year.
+    Year,
+    /// For ever.
+    Lifetime,
+}
+
+impl From<Per> for PeriodForm {
+    fn from(per: Per) -> Self {
+        match per {
+            Per::Month => Self::Month,
+            Per::Quarter => Self::Quarter,
+            Per::Year => Self::Year,
+            Per::Lifetime => Self::Lifetime,
+        }
+    }
 }
 
 /// What `GET /v1/budget` sends.
@@ -66,8 +91,9 @@ impl Budget {
                 output(table::budget(&document.budget).as_bytes())
             }
             Self::Set { consumer, dataset, epsilon, delta, per, config } => {
-                config.administration().await?.set_budget(&consumer, &dataset, epsilon, delta, &per).await?;
-                say(&format!("{consumer} is granted ε {epsilon} and δ {delta} per {per} on {dataset}"));
+                let form = GrantForm { epsilon, delta, per: per.into() };
+                config.administration().await?.set_budget(&consumer, &dataset, form).await?;
+                say(&format!("{consumer} is granted ε {epsilon} and δ {delta} per {} on {dataset}", PeriodForm::from(per).as_str()));
                 Ok(())
             }
         }
