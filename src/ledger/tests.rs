@@ -1,6 +1,7 @@
 //! What every storage must do, as functions over `&dyn Store`, and the storages that they run on.
 
 mod charging;
+mod decisions;
 mod identities;
 mod releases;
 
@@ -99,6 +100,17 @@ on_every_storage!(
         charges_that_could_spend_for_nothing_are_refused,
         windows_are_accounts_of_their_own,
         the_releases_of_a_query_are_paid_together_or_not_at_all,
+    ],
+    decisions: [
+        an_agency_pays_for_its_consumers_and_no_other,
+        a_unit_domain_bounds_what_is_learnt_of_all_its_datasets,
+        epochs_are_accounts_of_their_own,
+        what_waits_for_approval_is_reserved_until_it_expires,
+        a_no_gives_back_what_was_reserved,
+        an_approved_request_makes_its_grant,
+        policies_are_kept_in_every_version,
+        every_decision_is_in_the_log,
+        those_who_wait_together_are_decided_one_by_one,
     ],
     releases: [
         another_delta_is_another_draw,

@@ -15,11 +15,13 @@ use tollgate::ledger::{
 };
 use uuid::Uuid;
 
-const DATASET: &str = "united.flights";
-const COST: u64 = 3;
-const UNLIMITED: u64 = u64::MAX;
+use crate::postgres::schema;
 
-fn url(folder: &Path) -> String {
+const DATASET: &str = "united.flights";
+pub const COST: u64 = 3;
+pub const UNLIMITED: u64 = u64::MAX;
+
+pub fn url(folder: &Path) -> String {
     format!("sqlite://{}", folder.join("ledger.db").display())
 }
 
@@ -29,7 +31,7 @@ fn account(scope: Scope) -> Account {
 
 /// A charge of [`COST`] by `consumer` for release number `release`, where the consumer may spend `own_limit` and all may
 /// spend `all_limit`.
-fn charge(consumer: &str, release: u64, own_limit: u64, all_limit: u64) -> Charge {
+pub fn charge(consumer: &str, release: u64, own_limit: u64, all_limit: u64) -> Charge {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&release.to_le_bytes());
     let line = |scope, limit| AccountCharge {
@@ -55,7 +57,7 @@ fn charge(consumer: &str, release: u64, own_limit: u64, all_limit: u64) -> Charg
     }
 }
 
-async fn all_spent(store: &dyn Store) -> u64 {
+pub async fn all_spent(store: &dyn Store) -> u64 {
     store.spent(&[account(Scope::AllConsumers)]).await.unwrap()[0].map_or(0, |spent| spent.loss.steps())
 }
 
@@ -181,6 +183,46 @@ async fn of_32_draws_one_is_shown() {
     store.check().await.unwrap();
 }
 
+/// Three gateways on one PostgreSQL, 64 clients at each: a budget of a hundred charges is spent to its last step and no
+/// further, whoever's batch comes first, and the log that they write together is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_gateways_on_one_postgres_never_overspend() {
+    let url = schema("three gateways").await;
+    let mut gateways = Vec::new();
+    for _ in 0..3 {
+        gateways.push(open(&url).await.unwrap());
+    }
+    gateways[0].add_consumer("dot", None, &Actor::command_line()).await.unwrap();
+    let hundred = 100 * COST + COST - 1;
+    let clients = gateways.iter().enumerate().flat_map(|(gateway, store)| {
+        (0..64).map(move |client| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move {
+                let (mut charged, mut refused) = (0, 0);
+                for turn in 0..3 {
+                    let release = (gateway * 64 + client) as u64 * 3 + turn;
+                    match store.charge(&charge("dot", release, hundred, UNLIMITED)).await.unwrap() {
+                        ChargeOutcome::Charged { .. } => charged += 1,
+                        ChargeOutcome::Refused { .. } => refused += 1,
+                        ChargeOutcome::AlreadyPaid { .. } => panic!("every release is new"),
+                    }
+                }
+                (charged, refused)
+            })
+        })
+    });
+    let (mut charged, mut refused) = (0, 0);
+    for client in clients.collect::<Vec<_>>() {
+        let (of_client, not) = client.await.unwrap();
+        charged += of_client;
+        refused += not;
+    }
+    assert_eq!((charged, refused), (100, 3 * 64 * 3 - 100));
+    assert_eq!(all_spent(&*gateways[1]).await, 100 * COST);
+    let report = gateways[2].check().await.unwrap();
+    assert_eq!((report.charges, report.log_entries), (100, 101));
+}
+
 /// The folder of the ledger that [`victim`] charges in, if this process is one.
 const VICTIM_FOLDER: &str = "TOLLGATE_LEDGER_VICTIM_FOLDER";
 
@@ -209,13 +251,13 @@ async fn victim() {
 }
 
 /// Writes one line to the real standard output in one piece, past the test harness, which would capture it.
-fn say(line: &str) {
+pub fn say(line: &str) {
     use std::io::Write;
     std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).unwrap();
     std::io::stdout().flush().unwrap();
 }
 
-/// Kills a charging process at a hundred random moments. What it said was charged or kept is there afterwards, and the
+/// Kills a charging process at a hundred random moments, or as many as `TOLLGATE_KILLS` says. What it said was charged or kept is there afterwards, and the
 /// ledger agrees with itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_accepted_survives_kill_9() {
@@ -229,7 +271,9 @@ async fn whatever_was_accepted_survives_kill_9() {
     let victim = format!("{}::victim", module_path!().split_once("::").map_or("", |(_, module)| module));
     let victim = victim.trim_start_matches("::");
     let (mut charged, mut kept) = (0_u64, 0_u64);
-    for _ in 0..100 {
+    // `TOLLGATE_KILLS` asks for a longer campaign.
+    let kills = std::env::var("TOLLGATE_KILLS").map_or(100, |kills| kills.parse().unwrap());
+    for _ in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", victim, "--nocapture"])
             .env(VICTIM_FOLDER, folder.path())
