@@ -275,6 +275,34 @@ fn what_cannot_be_proved_has_no_proof() {
 }
 
 #[test]
+fn a_proof_to_an_inner_node_is_no_proof_to_the_root() {
+    // A proof that ends too low would let a part of the tree pass for the whole.
+    let log = Log::numbered(40);
+    let mut lower = 0;
+    for (small, large) in (1..40).flat_map(|small| (small + 1..=40).map(move |large| (small, large))) {
+        let root = log.roots[small as usize];
+        for index in 0..small {
+            let proof = inclusion_proof(index, small, &log.node()).expect("a proof");
+            let whole = inclusion_proof(index, large, &log.node()).expect("a proof");
+            if proof.len() < whole.len() {
+                assert!(!verify_inclusion(&log.leaf(index), index, large, &proof, &root), "{index} {small} {large}");
+                lower += 1;
+            }
+        }
+        for old in 1..small {
+            let proof = consistency_proof(old, small, &log.node()).expect("a proof");
+            let whole = consistency_proof(old, large, &log.node()).expect("a proof");
+            if proof.len() < whole.len() {
+                let old_root = log.roots[old as usize];
+                assert!(!verify_consistency(old, &old_root, large, &root, &proof), "{old} {small} {large}");
+                lower += 1;
+            }
+        }
+    }
+    assert!(lower > 1000, "{lower}");
+}
+
+#[test]
 fn the_largest_sizes_neither_overflow_nor_hang() {
     for size in [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) + 1] {
         for index in [0, 1, size / 2, size - 1] {
