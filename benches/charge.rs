@@ -33,6 +33,7 @@ fn charge() -> Charge {
             purpose: Some("statistics".into()),
             datasets: vec!["united.flights".into()],
             events: "[]".into(),
+            summable: None,
         },
         at: Utc::now(),
         reservation: None,

@@ -49,6 +49,7 @@ fn charge(client: usize) -> Charge {
             purpose: Some("statistics".into()),
             datasets: vec!["united.flights".into()],
             events: "[]".into(),
+            summable: None,
         },
         at: Utc::now(),
         reservation: None,

@@ -64,6 +64,31 @@ pub(super) fn release(
     Ok(text)
 }
 
+/// An expression over `schema` as canonical text.
+pub(super) fn expression(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    let mut text = String::new();
+    write_expr(expr, schema, &mut text).ok()?;
+    Some(text)
+}
+
+/// A hash over which rows a release counts, whatever it groups them by: tables in their versions, unit domain, minimum
+/// group size, and the plan below its keys. `None` where it reads relations that are computed before it.
+pub(super) fn base(release: &AnalysedRelease, input: &LogicalPlan) -> Option<[u8; 32]> {
+    let mut text = String::from("tollgate-base-1\n");
+    for line in release.canonical.lines() {
+        if line.starts_with("known ") {
+            return None;
+        }
+        if line.starts_with("table ") || line.starts_with("epochs ") {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    let _ = writeln!(text, "{:?} {}", release.spec.unit_domain, release.spec.min_group_size);
+    plan(input, &mut text).ok()?;
+    Some(*blake3::hash(text.as_bytes()).as_bytes())
+}
+
 /// The known relations that a release reads, each as what it is and not as which one of the query's.
 struct Identities {
     /// By index in the query, its place in this release.

@@ -9,6 +9,7 @@
 //! accounts.
 
 mod canonical;
+mod coarser;
 mod diagnostics;
 mod domain;
 mod draft;
@@ -40,6 +41,7 @@ use crate::policy::{DatasetName, DatasetPolicy};
 use crate::release::ReleaseSpec;
 use crate::sql::Planned;
 
+pub use coarser::{Part, Summable};
 pub use diagnostics::DIAGNOSTICS;
 pub use explain::relations;
 pub use known::{Known, known_of, releases_of, with_values};

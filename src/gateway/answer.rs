@@ -27,6 +27,8 @@ pub struct Answer {
     pub diagnostics: Vec<Diagnostics>,
     /// Where the answer stands in the log; `None` for a dry run, and where nothing private is read.
     pub receipt: Option<ReceiptFacts>,
+    /// In a dry run: SQL that answers the question from what the caller has bought, for nothing.
+    pub free: Option<String>,
 }
 
 /// The answer's entry in the log. With `GET /v1/audit/proof/{log_index}` it is checked later, without trusting the server.

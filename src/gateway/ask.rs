@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
 use crate::accounting::Delta;
-use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, analyse, known_of, with_values};
+use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values};
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
 use crate::ledger::{HeldRelease, ReleaseKey};
@@ -78,7 +78,8 @@ impl Gateway {
             let would_pay = self.would_pay(&analysed, &priced, payer).await?;
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
             let privacy = facts.privacy(false, would_pay);
-            return self.finish(&facts, query_id, privacy, None, payer).await;
+            let answer = self.finish(&facts, query_id, privacy, None, payer).await?;
+            return Ok(Answer { free: self.summed_from_earlier(&analysed, payer).await?, ..answer });
         }
         let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
         let drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
@@ -96,6 +97,21 @@ impl Gateway {
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
         let answer = self.finish(&facts, query_id, privacy, Some(rows), payer).await?;
         Ok(Answer { diagnostics, receipt: Some(receipt), ..answer })
+    }
+
+    /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
+    async fn summed_from_earlier(
+        &self,
+        analysed: &Analysed,
+        payer: Payer<'_>,
+    ) -> Result<Option<String>, GatewayError> {
+        let Some(asked) = Summable::of(analysed) else { return Ok(None) };
+        let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
+        Ok(bought.into_iter().find_map(|(sql, parts)| {
+            let (keys, sums) = serde_json::from_str(&parts).ok()?;
+            let finer = Summable { base: asked.base, keys, sums };
+            asked.is_answered_by(&finer).then(|| asked.from_finer(&finer, &sql))
+        }))
     }
 
     /// What each of the caller's accounts would pay.
@@ -136,6 +152,7 @@ impl Gateway {
             groups: facts.groups(),
             diagnostics: Vec::new(),
             receipt: None,
+            free: None,
         })
     }
 
@@ -467,6 +484,7 @@ impl Gateway {
             rows,
             diagnostics: Vec::new(),
             receipt: None,
+            free: None,
         })
     }
 
@@ -497,6 +515,7 @@ impl Gateway {
             rows,
             diagnostics: Vec::new(),
             receipt: None,
+            free: None,
         })
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, Spent, epsilon_of, left, rho_for};
-use crate::analysis::{Analysed, AnalysedRelease};
+use crate::analysis::{Analysed, AnalysedRelease, Summable};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
@@ -186,12 +186,15 @@ pub(super) async fn charge(
     question: &Question,
     query_id: Uuid,
     priced: &Priced,
-    analysed: &Analysed,
+    whole: &Analysed,
     payer: Payer<'_>,
     reservation: Option<Uuid>,
 ) -> Result<Vec<Charged>, GatewayError> {
+    let summable = Summable::of(whole).and_then(|summable| {
+        Some((summable.base, serde_json::to_string(&(summable.keys, summable.sums)).ok()?))
+    });
     let mut charges = Vec::with_capacity(priced.releases.len());
-    for (at, (release, analysed)) in priced.releases.iter().zip(analysed.releases()).enumerate() {
+    for (at, (release, analysed)) in priced.releases.iter().zip(whole.releases()).enumerate() {
         charges.push(Charge {
             consumer: payer.consumer.to_owned(),
             release: release.key,
@@ -207,6 +210,7 @@ pub(super) async fn charge(
                 purpose: question.purpose.clone(),
                 datasets: analysed.datasets.keys().map(ToString::to_string).collect(),
                 events: crate::accounting::event::to_json(&release.noise.events()),
+                summable: summable.clone(),
             },
             at: payer.now,
             accounts: accounts(store, analysed, release.cost(), payer).await?,

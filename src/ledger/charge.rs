@@ -58,6 +58,8 @@ pub struct QueryRecord {
     pub datasets: Vec<String>,
     /// The noise that the release draws, as JSON: what a better accountant restates the past from.
     pub events: String,
+    /// What it counts, and by which keys, where coarser questions can be summed from its answer: a hash, and JSON.
+    pub summable: Option<([u8; 32], String)>,
 }
 
 /// One request to pay for one release.

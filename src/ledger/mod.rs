@@ -140,6 +140,13 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn has_paid(&self, consumer: &str, key: ReleaseKey, min_precision: u64) -> Result<Option<u64>, LedgerError>;
 
+    /// The statements of `consumer`'s answers about `base` (see [`QueryRecord::summable`]), each with its keys and sums as
+    /// JSON: the newest twenty that are held.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn summable(&self, consumer: &str, base: [u8; 32]) -> Result<Vec<(String, String)>, LedgerError>;
+
     /// What each account has spent, in the order asked. `None`: nothing was ever charged to it.
     ///
     /// # Errors

@@ -183,6 +183,7 @@ pub(super) fn charge_on(dataset: &str, consumer: &str, release: u8, rho: u64) ->
             purpose: Some("statistics".into()),
             datasets: vec![dataset.into()],
             events: "[]".into(),
+            summable: None,
         },
         at: noon(),
         reservation: None,

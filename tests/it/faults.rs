@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use tollgate::ledger::{Actor, ChargeId, ChargeOutcome, LedgerError, Store, open};
+use tollgate::ledger::{Actor, ChargeId, ChargeOutcome, LedgerError, open};
 
 use crate::fixture::repository;
 use crate::ledger_races::{COST, UNLIMITED, all_spent, charge, say, url};

@@ -51,6 +51,7 @@ pub fn charge(consumer: &str, release: u64, own_limit: u64, all_limit: u64) -> C
             purpose: None,
             datasets: vec![DATASET.into()],
             events: "[]".into(),
+            summable: None,
         },
         at: Utc::now(),
         reservation: None,

@@ -175,8 +175,8 @@ pub(super) async fn write(
     });
     let mut statements = Statement::insert(
         "INSERT INTO charges (id, consumer, agency, release_key, precision, price, outcome, at_us, query_id, sql, purpose, \
-         datasets, events, log_index, reservation)",
-        15,
+         datasets, events, log_index, reservation, sum_base, sum_parts)",
+        17,
         charges,
         "",
     );
@@ -228,6 +228,8 @@ fn charge_row(new: &NewCharge<'_>, log_index: i64) -> Vec<Value> {
         charge.query.events.as_str().into(),
         log_index.into(),
         charge.reservation.map(|id| id.to_string()).as_deref().into(),
+        charge.query.summable.as_ref().map(|(base, _)| &base[..]).into(),
+        charge.query.summable.as_ref().map(|(_, parts)| parts.as_str()).into(),
     ]
 }
 
@@ -254,4 +256,19 @@ fn logged(new: &NewCharge<'_>) -> Entry {
             events: serde_json::from_str(&charge.query.events).unwrap_or(serde_json::Value::Null),
         },
     }
+}
+
+/// The statements, and the keys and sums, of what `consumer` was answered about `base`: the newest twenty.
+pub(super) async fn summable(on: On<'_>, consumer: &str, base: [u8; 32]) -> Result<Vec<(String, String)>, LedgerError> {
+    let rows = Statement::new(
+        "SELECT c.sql, c.sum_parts FROM charges c WHERE c.sum_base = $1 AND c.consumer = $2 AND EXISTS ( \
+             SELECT 1 FROM held_releases h WHERE h.release_key = c.release_key AND h.precision = c.precision \
+             AND h.price = c.price) \
+         ORDER BY c.id DESC LIMIT 20",
+    )
+    .bind(base)
+    .bind(consumer)
+    .fetch_all(on, READING)
+    .await?;
+    rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
 }

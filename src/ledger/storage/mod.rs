@@ -165,6 +165,10 @@ impl Store for Storage {
         releases::has_paid(self.readers.get().await?.on(), consumer, key, min_precision).await
     }
 
+    async fn summable(&self, consumer: &str, base: [u8; 32]) -> Result<Vec<(String, String)>, LedgerError> {
+        charging::summable(self.readers.get().await?.on(), consumer, base).await
+    }
+
     async fn spent(&self, accounts: &[Account]) -> Result<Vec<Option<Spent>>, LedgerError> {
         let keys: Vec<String> = accounts.iter().map(Account::storage_key).collect();
         let known = accounts::load(self.readers.get().await?.on(), keys.iter().map(String::as_str)).await?;

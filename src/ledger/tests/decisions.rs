@@ -216,7 +216,8 @@ pub(super) async fn policies_are_kept_in_every_version(store: &dyn Store) {
     let (changes, stated) = store.policies().await.unwrap();
     assert_eq!((changes, stated.len()), (3, 1));
     assert_eq!((stated[0].state, stated[0].reason.as_deref()), (DatasetState::Suspended, Some("renewal")));
-    assert_eq!((stated[0].policy.text.as_str(), &stated[0].former_locations[..]), ("# b", &["/data/a.parquet".to_owned()][..]));
+    assert_eq!(stated[0].policy.text, "# b");
+    assert_eq!(stated[0].former_locations, ["/data/a.parquet"]);
     assert_eq!(store.policy_history(FLIGHTS).await.unwrap().len(), 2);
     assert_eq!(store.policies_from_files().await.unwrap(), []);
     // Held against an older catalog, it does not come into force.

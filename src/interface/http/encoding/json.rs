@@ -45,6 +45,9 @@ pub struct AnswerDocument<'a> {
     /// The answer's entry in the log; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a ReceiptFacts>,
+    /// In a dry run: SQL that answers the question from what the caller has bought, for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<&'a str>,
 }
 
 /// `answer` as JSON.
@@ -65,6 +68,7 @@ pub(in super::super) fn to_json(answer: &Answer) -> Result<Vec<u8>, EncodingErro
         groups: &answer.groups,
         diagnostics: &answer.diagnostics,
         receipt: answer.receipt.as_ref(),
+        free: answer.free.as_deref(),
     };
     Ok(serde_json::to_vec(&document)?)
 }

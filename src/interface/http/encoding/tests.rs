@@ -35,6 +35,7 @@ fn answer(columns: Vec<(&str, ArrayRef)>) -> Answer {
         groups: GroupFacts { public: true, min_size: 1, units_to_appear_95: 1 },
         diagnostics: Vec::new(),
         receipt: None,
+        free: None,
     }
 }
 

@@ -63,7 +63,9 @@ CREATE TABLE charges (
     agency      TEXT,
     events      TEXT    NOT NULL DEFAULT '[]',
     log_index   BIGINT,
-    reservation TEXT
+    reservation TEXT,
+    sum_base    BYTEA,
+    sum_parts   TEXT
 );
 CREATE INDEX charges_by_release ON charges (release_key, precision, price, consumer);
 
@@ -103,6 +105,7 @@ CREATE TABLE held_releases (
 -- What noise was drawn, as JSON (src/accounting/event.rs): what a better accountant restates the past from.
 -- The charge's entry in the log. Charges from before the log have none.
 CREATE INDEX charges_by_query ON charges (query_id);
+CREATE INDEX charges_by_base ON charges (sum_base, consumer) WHERE sum_base IS NOT NULL;
 CREATE INDEX charges_by_time ON charges (at_us);
 
 -- One row: where the log ends, the next numbers, and whether a checkpoint is kept outside. It is read and written in every transaction that writes.

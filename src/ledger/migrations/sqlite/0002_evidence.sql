@@ -8,6 +8,10 @@ ALTER TABLE charges ADD COLUMN events TEXT NOT NULL DEFAULT '[]';
 -- The charge's entry in the log. Charges from before the log have none.
 ALTER TABLE charges ADD COLUMN log_index INTEGER;
 ALTER TABLE charges ADD COLUMN reservation TEXT;
+-- What it counts (a hash), and by which keys (JSON), where coarser questions can be summed from its answer.
+ALTER TABLE charges ADD COLUMN sum_base BLOB;
+ALTER TABLE charges ADD COLUMN sum_parts TEXT;
+CREATE INDEX charges_by_base ON charges (sum_base, consumer) WHERE sum_base IS NOT NULL;
 CREATE INDEX charges_by_query ON charges (query_id);
 CREATE INDEX charges_by_time ON charges (at_us);
 
