@@ -278,8 +278,8 @@ pub(super) async fn every_decision_is_in_the_log(store: &dyn Store) {
         assert!(verify_inclusion(&entry.leaf_hash, entry.index, tree.size(), &proof, &tree.root()));
     }
     // What was not paid again is told by reports.
-    let spend = store.spend(&SpendQuery { by: vec![Dimension::Consumer, Dimension::Day], ..SpendQuery::default() });
-    let lines = spend.await.unwrap();
+    let by_day = SpendQuery { by: vec![Dimension::Consumer, Dimension::Day], ..SpendQuery::default() };
+    let lines = store.spend(&by_day).await.unwrap();
     assert_eq!(lines.len(), 1);
     assert_eq!((lines[0].loss_steps, lines[0].reused, lines[0].saved_steps), (7, 1, 7));
     assert_eq!(lines[0].values, [Some("dot".to_owned()), Some(noon().date_naive().to_string())]);
