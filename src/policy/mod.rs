@@ -12,6 +12,7 @@
 mod check;
 mod column;
 mod draft;
+mod epoch;
 mod error;
 mod load;
 mod model;
@@ -28,6 +29,7 @@ mod warning;
 pub use check::check_against_schema;
 pub use column::{Bounds, BoundsError, ColumnPolicy, Key, KeyKind, MAX_PUBLIC_GROUPS, Number, PublicGroups, Use, Uses};
 pub use draft::draft;
+pub use epoch::{EpochKind, Epochs};
 pub use error::{Fault, PolicyErrors, Problem};
 pub use load::{load_dir, load_file};
 pub use model::{

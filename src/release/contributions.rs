@@ -8,13 +8,16 @@
 //!  a    Z     9
 //! ```
 //!
+//! With epochs the left column is the pair of a unit and an epoch, and bounds are the pair's; but `units` counts a unit
+//! once in a group, in however many epochs it is there.
+//!
 //! All rows of a unit must be in one partition: the operator above asks for that. Every step is over whole units, so
 //! the result does not depend on the order of rows, or on how they were split into batches.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
@@ -135,7 +138,7 @@ impl Contributions {
     /// # Errors
     /// When a type cannot be grouped.
     pub fn new(spec: Arc<ReleaseSpec>, selection_key: SelectionKey, schema: &Schema) -> Result<Self> {
-        let unit = Arc::new(Schema::new(vec![schema.field(ReleaseSpec::UNIT).clone()]));
+        let unit = Arc::new(Schema::new(schema.fields()[..spec.unit_width()].to_vec()));
         let groups =
             if spec.keys.is_empty() { None } else { Some(new_group_values(key_schema(&spec), &GroupOrdering::None)?) };
         let columns = spec
@@ -185,13 +188,13 @@ impl Contributions {
     /// # Errors
     /// When a column has another type than the specification was made for.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let unit = batch.column(ReleaseSpec::UNIT);
-        if unit.logical_null_count() > 0 {
+        let unit = &batch.columns()[..self.spec.unit_width()];
+        if unit.iter().any(|part| part.logical_null_count() > 0) {
             // They are dropped at the scan; a fault there must not make one unit of all such rows.
-            return internal_err!("a row without a privacy unit reached the bounding of contributions");
+            return internal_err!("a row without a privacy unit or epoch reached the bounding of contributions");
         }
         self.unit_codes.clear();
-        self.units.intern(std::slice::from_ref(unit), &mut self.unit_codes)?;
+        self.units.intern(unit, &mut self.unit_codes)?;
         self.group_codes.clear();
         match &mut self.groups {
             None => self.group_codes.resize(batch.num_rows(), 0),
@@ -278,13 +281,20 @@ impl Contributions {
         // By measure of distinct values, these by slot.
         let values: Vec<Option<BySlot>> =
             self.columns.iter_mut().map(|column| column.values.take().map(BySlot::new)).collect();
+        let mut counted = match self.spec.epochs {
+            None => None,
+            Some(_) => Some(CountedUnits::new(&unit_keys, groups, self.spec.measures.len())?),
+        };
+        let order: Vec<usize> = counted.as_ref().map_or_else(|| (0..units).collect(), CountedUnits::order);
         let mut kept = Vec::new();
-        for unit in 0..units {
+        for unit in order {
             kept.clear();
             kept.extend_from_slice(by_unit.slots(unit));
             chooser.bound(unit, &self.slots.group, &mut kept)?;
             for slot in &kept {
-                sums.units[self.slots.group[*slot as usize] as usize] += 1;
+                let group = self.slots.group[*slot as usize];
+                let first = counted.as_mut().is_none_or(|counted| counted.is_first(unit, group, 0));
+                sums.units[group as usize] += i64::from(first);
             }
             for (at, (measure, column)) in self.spec.measures.iter().zip(&self.columns).enumerate() {
                 let (rows, total_rows) = measure.rows(&self.spec.bounds);
@@ -293,6 +303,13 @@ impl Contributions {
                         for slot in &kept {
                             let group = self.slots.group[*slot as usize];
                             chooser.values(unit, group, values.of(*slot), rows, &mut groups[group as usize])?;
+                        }
+                    }
+                    (Sums::Whole(groups), _) if counted.is_some() && measure.kind == MeasureKind::Units => {
+                        for slot in kept.iter().filter(|slot| column.rows[**slot as usize] > 0) {
+                            let group = self.slots.group[*slot as usize];
+                            let first = counted.as_mut().is_none_or(|counted| counted.is_first(unit, group, 1 + at));
+                            groups[group as usize] += i128::from(first);
                         }
                     }
                     (Sums::Whole(groups), _) => {
@@ -317,6 +334,41 @@ impl Contributions {
         }
         sums.histograms.iter_mut().flatten().for_each(compact);
         Ok(sums)
+    }
+}
+
+/// Counts each unit once in a group, in however many epochs it is there. Without one of its pairs a count of units is less
+/// by at most 1 in each group of that pair: so little moves, and a group of one unit in ten epochs is a group of one.
+struct CountedUnits {
+    /// By pair of a unit and an epoch, the unit's code.
+    unit_of: Vec<usize>,
+    /// By count and by group, the unit that was counted last: pairs of one unit come one after the other.
+    last: Vec<Vec<usize>>,
+}
+
+impl CountedUnits {
+    /// None counted yet, of pairs whose columns are `pairs`, in `groups`: units that have a row, and one count more for
+    /// each measure.
+    fn new(pairs: &[ArrayRef], groups: usize, measures: usize) -> Result<Self> {
+        let Some(unit) = pairs.first() else { return internal_err!("pairs without a unit") };
+        let schema = Schema::new(vec![Field::new("unit", unit.data_type().clone(), false)]);
+        let mut units = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
+        let mut unit_of = Vec::new();
+        units.intern(std::slice::from_ref(unit), &mut unit_of)?;
+        Ok(Self { unit_of, last: vec![vec![usize::MAX; groups]; 1 + measures] })
+    }
+
+    /// The pairs, those of one unit beside each other.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.unit_of.len()).collect();
+        order.sort_unstable_by_key(|pair| self.unit_of[*pair]);
+        order
+    }
+
+    /// Whether the unit of `pair` is not counted in `group` yet; from now on it is.
+    fn is_first(&mut self, pair: usize, group: u32, count: usize) -> bool {
+        let unit = self.unit_of[pair];
+        std::mem::replace(&mut self.last[count][group as usize], unit) != unit
     }
 }
 

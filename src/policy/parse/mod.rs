@@ -20,7 +20,7 @@ pub(super) use columns::COLUMN_KEYS;
 const SECTIONS: [&str; 5] = ["dataset", "privacy", "budget", "columns", "collection"];
 pub(super) const DATASET_KEYS: [&str; 8] =
     ["owner", "name", "kind", "location", "description", "purposes", "valid_until", "consumers"];
-pub(super) const PRIVACY_KEYS: [&str; 7] = [
+pub(super) const PRIVACY_KEYS: [&str; 10] = [
     "unit",
     "unit_domain",
     "min_group_size",
@@ -28,6 +28,9 @@ pub(super) const PRIVACY_KEYS: [&str; 7] = [
     "max_rows_per_unit_per_group",
     "max_rows_per_unit",
     "accounting",
+    "epoch",
+    "epoch_column",
+    "epoch_from",
 ];
 pub(super) const BUDGET_KEYS: [&str; 6] =
     ["per_consumer", "all_consumers", "default_query", "query_delta", "max_query", "auto_grant"];

@@ -24,6 +24,8 @@ fn answer(columns: Vec<(&str, ArrayRef)>) -> Answer {
         accuracy: vec![None; batch.num_columns()],
         rows: Some(vec![batch]),
         privacy: PrivacyFacts {
+            guarantee: String::new(),
+            epochs: std::collections::BTreeMap::new(),
             epsilon: 0.2,
             delta: 1e-9,
             rho: Some(0.000_675),
