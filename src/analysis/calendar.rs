@@ -106,7 +106,7 @@ pub(super) fn kept_apart(
     }
     let kind = epoch.kind;
     Err(Refusal::not_private(
-        format!("{what} spans several {kind}s of a unit, and each {kind} is protected by itself"),
+        format!("{what} is over several {kind}s of a unit, and each {kind} is protected by itself"),
         format!("add {} to {clause}; or ask of one {kind} alone", written(kind, &time_of(private))),
     ))
 }

@@ -92,7 +92,12 @@ impl Analysis<'_> {
             outputs.push(named(at, Expr::Column(Column::new_unqualified(name))));
             columns.push(total.facts);
         }
-        kept_apart(&private, columns.iter().filter_map(|facts| facts.calendar), "GROUP BY a unit", "GROUP BY")?;
+        kept_apart(
+            &private,
+            columns.iter().filter_map(|facts| facts.calendar),
+            "what is grouped by the unit",
+            "GROUP BY",
+        )?;
         let only_unit = columns.iter().all(is_one_value) && !by_key;
         let rows = if only_unit { Some(1) } else { private.rows };
         for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
@@ -436,7 +441,10 @@ fn per_unit_window(
     let mut call = call.clone();
     let params = &mut call.params;
     let mut parts = Vec::new();
-    let mut has_unit = false;
+    // Of what is written: what it becomes below says less of itself.
+    let partition =
+        params.partition_by.iter().map(|expr| Ok(scope.total(expr)?.facts)).collect::<Result<Vec<_>, Refusal>>()?;
+    let has_unit = partition.iter().any(|facts| facts.is_unit);
     let mut total = |expr: &Expr| -> Result<Expr, Refusal> {
         let total = scope.total(expr)?;
         allow(&total.facts, Use::Aggregate, expr)?;
@@ -455,9 +463,6 @@ fn per_unit_window(
     if let Some(filter) = &mut params.filter {
         **filter = total(filter)?;
     }
-    for expr in &params.partition_by {
-        has_unit |= scope.total(expr)?.facts.is_unit;
-    }
     let name = call.fun.name().to_owned();
     if !has_unit {
         return Err(Refusal::not_private(
@@ -465,14 +470,14 @@ fn per_unit_window(
             "add the unit's column to PARTITION BY; or aggregate first, and apply the window to the result",
         ));
     }
-    let mut said = Vec::new();
-    for expr in &params.partition_by {
-        said.extend(scope.total(expr)?.facts.calendar);
-    }
-    kept_apart(private, said, &format!("the window of `{name}`"), "PARTITION BY")?;
+    kept_apart(
+        private,
+        partition.iter().filter_map(|facts| facts.calendar),
+        &format!("the window of `{name}`"),
+        "PARTITION BY",
+    )?;
     // A unit's rows are numbered over all of them only where nothing else parts them.
-    let only_unit =
-        params.partition_by.iter().all(|expr| scope.total(expr).is_ok_and(|total| is_one_value(&total.facts)));
+    let only_unit = partition.iter().all(is_one_value);
     if let Some(epoch) = &private.epoch {
         params.partition_by.push(Expr::Column(Column::from(schema.qualified_field(epoch.column))));
     }

@@ -90,11 +90,11 @@ fn a_policy_declares_epochs_with_all_three_keys_or_with_none() {
         ),
         (
             "epoch = \"month\"\nepoch_from = 2013-01-01",
-            "5:1: privacy.epoch_column: missing: add `epoch_column = \"order_date\"`",
+            "5:2: privacy.epoch_column: missing: add `epoch_column = \"order_date\"`",
         ),
         (
             "epoch = \"month\"\nepoch_column = \"day\"",
-            "5:1: privacy.epoch_from: missing: add `epoch_from = 2024-01-01`",
+            "5:2: privacy.epoch_from: missing: add `epoch_from = 2024-01-01`",
         ),
         (
             "epoch = \"week\"\nepoch_column = \"day\"\nepoch_from = 2013-01-01",
