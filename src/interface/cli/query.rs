@@ -158,7 +158,7 @@ pub(super) fn facts(answer: &AnswerView) -> String {
         let read: Vec<_> = read.iter().map(|epoch| printable(epoch)).collect();
         format!("{}: read {}", printable(dataset), read.join(", "))
     });
-    let promised = (!answer.privacy.epochs.is_empty()).then(|| printable(&answer.privacy.guarantee));
+    let promised = (!answer.privacy.epochs.is_empty()).then(|| printable(&answer.privacy.guarantee).into_owned());
     std::iter::once(cost(answer))
         .chain(accounts)
         .chain(epochs)
