@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
@@ -28,6 +28,7 @@ use hashbrown::{HashSet, HashTable};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
+use super::counted_units::CountedUnits;
 use super::quantile::{Candidates, WHOLE, Weights, add, compact};
 use super::spec::{ContributionBounds, GroupingSets, Measure, MeasureKind, ReleaseSpec};
 
@@ -334,41 +335,6 @@ impl Contributions {
         }
         sums.histograms.iter_mut().flatten().for_each(compact);
         Ok(sums)
-    }
-}
-
-/// Counts each unit once in a group, in however many epochs it is there. Without one of its pairs a count of units is less
-/// by at most 1 in each group of that pair: so little moves, and a group of one unit in ten epochs is a group of one.
-struct CountedUnits {
-    /// By pair of a unit and an epoch, the unit's code.
-    unit_of: Vec<usize>,
-    /// By count and by group, the unit that was counted last: pairs of one unit come one after the other.
-    last: Vec<Vec<usize>>,
-}
-
-impl CountedUnits {
-    /// None counted yet, of pairs whose columns are `pairs`, in `groups`: units that have a row, and one count more for
-    /// each measure.
-    fn new(pairs: &[ArrayRef], groups: usize, measures: usize) -> Result<Self> {
-        let Some(unit) = pairs.first() else { return internal_err!("pairs without a unit") };
-        let schema = Schema::new(vec![Field::new("unit", unit.data_type().clone(), false)]);
-        let mut units = new_group_values(Arc::new(schema), &GroupOrdering::None)?;
-        let mut unit_of = Vec::new();
-        units.intern(std::slice::from_ref(unit), &mut unit_of)?;
-        Ok(Self { unit_of, last: vec![vec![usize::MAX; groups]; 1 + measures] })
-    }
-
-    /// The pairs, those of one unit beside each other.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.unit_of.len()).collect();
-        order.sort_unstable_by_key(|pair| self.unit_of[*pair]);
-        order
-    }
-
-    /// Whether the unit of `pair` is not counted in `group` yet; from now on it is.
-    fn is_first(&mut self, pair: usize, group: u32, count: usize) -> bool {
-        let unit = self.unit_of[pair];
-        std::mem::replace(&mut self.last[count][group as usize], unit) != unit
     }
 }
 

@@ -12,6 +12,7 @@ mod accuracy;
 mod bound_exec;
 mod cap;
 mod contributions;
+mod counted_units;
 mod draw;
 mod draw_exec;
 mod epoch;

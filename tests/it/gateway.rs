@@ -673,7 +673,10 @@ async fn a_query_of_two_months_reads_exactly_these_and_says_what_is_promised() {
     ] {
         assert!(lines.contains(&line), "{line}\n{}", lines.join("\n"));
     }
-    assert!(lines.iter().any(|line| line.contains("only the months 2013-01, 2013-02 by flight_date")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("only the months 2013-01, 2013-02 by flights.flight_date")),
+        "{lines:?}"
+    );
     assert_eq!(opened.charges().await, 0);
     let answer = opened.ask(sql, 0.5).await.unwrap();
     let months = vec!["2013-01".to_owned(), "2013-02".to_owned()];
