@@ -28,6 +28,8 @@ use tollgate::sql::{self, Limits};
 use tpchgen::generators::{CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator};
 use tpchgen_arrow::{CustomerArrow, LineItemArrow, NationArrow, OrderArrow};
 
+const TODAY: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+
 const RUNS: usize = 25;
 
 struct Workload {
@@ -152,7 +154,7 @@ async fn sums(
         max_rows_per_unit_per_group: Some(rows),
         ..BoundsRequest::default()
     };
-    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false };
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false, today: TODAY };
     let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).unwrap() else {
         panic!("no public keys are wanted")
     };

@@ -10,6 +10,8 @@ use tollgate::catalog::{Catalog, Freshness};
 use tollgate::engine::{Engine, EngineConfig};
 use tollgate::sql::{self, Limits};
 
+const TODAY: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+
 const SQL: &str = "\
 SELECT a.tzone,
        count(*) AS flights,
@@ -26,8 +28,13 @@ fn analysis(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let catalog = Catalog::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/airlines")).unwrap();
     let engine = Engine::new(&EngineConfig::default()).unwrap();
-    let options =
-        Options { bounds: BoundsRequest::default(), with_error_columns: false, max_cells: 100_000, diagnostics: false };
+    let options = Options {
+        bounds: BoundsRequest::default(),
+        with_error_columns: false,
+        max_cells: 100_000,
+        diagnostics: false,
+        today: TODAY,
+    };
     c.bench_function("analysis of a ten-line query over five datasets", |b| {
         b.to_async(&runtime).iter(|| async {
             let parsed = sql::parse(SQL, Limits::default()).unwrap();

@@ -21,6 +21,8 @@ use tollgate::sql::{self, Limits};
 use tpchgen::generators::{LineItemGenerator, OrderGenerator};
 use tpchgen_arrow::{LineItemArrow, OrderArrow};
 
+const TODAY: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+
 const RUNS: usize = 7;
 
 const QUERIES: [(&str, &str, Bounds); 2] = [
@@ -87,7 +89,7 @@ async fn release(engine: &Engine, catalog: &Catalog, sql: &str, bounds: &Bounds)
         max_rows_per_unit_per_group: Some(bounds.rows),
         ..BoundsRequest::default()
     };
-    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false };
+    let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false, today: TODAY };
     let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).unwrap() else {
         panic!("no public keys are wanted")
     };

@@ -40,6 +40,12 @@ pub(super) fn release(
     }
     let _ = writeln!(text, "domain {:?} k {} bounds {:?}", spec.unit_domain, spec.min_group_size, spec.bounds);
     let _ = writeln!(text, "sets {:?}", spec.sets);
+    if let Some(epochs) = &spec.epochs {
+        for (name, numbers) in &epochs.by_dataset {
+            let labels: Vec<String> = numbers.iter().map(|number| epochs.kind.label(*number)).collect();
+            let _ = writeln!(text, "epochs {name} {}", labels.join(" "));
+        }
+    }
     let _ = writeln!(text, "measures {:?}", spec.measures);
     let _ = writeln!(text, "histograms {:?} quantiles {:?}", spec.histograms, spec.quantiles);
     for (field, output) in &spec.outputs {

@@ -34,7 +34,7 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
     let input = release.input.clone();
 
     // By unit and group.
-    let keys = (0..=spec.keys.len()).map(|at| column(&input, at)).collect::<Vec<_>>();
+    let keys = (0..spec.unit_width() + spec.keys.len()).map(|at| column(&input, at)).collect::<Vec<_>>();
     let outside = spec.measures.iter().filter_map(|measure| match &measure.kind {
         MeasureKind::Sum { argument, lattice } => {
             let lattice = lattice.describe();
@@ -53,8 +53,11 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
     // By unit.
     let most = lit(i64::try_from(spec.bounds.rows).unwrap_or(i64::MAX));
     let kept = case(named("n").gt(most.clone())).when(lit(true), most.clone()).otherwise(named("n"))?;
-    let unit = column(&groups, 0);
-    let counted = vec![unit.clone().alias("unit"), named("n"), named("clamped"), kept.alias("kept")];
+    // The unit, and its epoch: what is said of a unit is then said of a unit in an epoch.
+    let names = ["unit", "epoch"];
+    let unit = &names[..spec.unit_width()];
+    let mut counted: Vec<Expr> = unit.iter().enumerate().map(|(at, name)| column(&groups, at).alias(*name)).collect();
+    counted.extend([named("n"), named("clamped"), kept.alias("kept")]);
     let groups = LogicalPlan::Projection(Projection::try_new(counted, Arc::new(groups))?);
     let values = vec![
         count(lit(1i64)).alias("groups"),
@@ -63,17 +66,21 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
         sum(named("kept")).alias("kept"),
         sum(named("clamped")).alias("clamped"),
     ];
-    let units = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(groups), vec![named("unit")], values)?);
+    let units = LogicalPlan::Aggregate(Aggregate::try_new(
+        Arc::new(groups),
+        unit.iter().map(|name| named(name)).collect(),
+        values,
+    )?);
 
     let float = |name: &str| cast(named(name), DataType::Float64);
-    let columns = vec![
-        named("unit"),
+    let mut columns: Vec<Expr> = unit.iter().map(|name| named(name)).collect();
+    columns.extend([
         ((float("rows") - float("kept")) / float("rows")).alias("argument0"),
         (float("clamped") / float("rows")).alias("argument1"),
         named("groups").gt(lit(i64::try_from(spec.bounds.groups).unwrap_or(i64::MAX))).alias("filter0"),
         named("largest").gt(most).alias("filter1"),
         named("clamped").gt(lit(0i64)).alias("filter2"),
-    ];
+    ]);
     let input = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(units))?);
 
     let share = Lattice::new(&DataType::Float64, 0.0, 1.0, false).ok_or_else(|| Refusal {
@@ -84,8 +91,17 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
     })?;
     let of_filter = |filter: usize| Measure { kind: MeasureKind::Rows, filter: Some(filter) };
     let of_share = |argument: usize| Measure { kind: MeasureKind::Sum { argument, lattice: share }, filter: None };
+    let mut measures = vec![of_filter(0), of_filter(1), of_filter(2), of_share(0), of_share(1)];
+    // Shares are of rows: with epochs a unit has one in each, and is counted once.
+    let rows = match spec.epochs {
+        None => Output::Units,
+        Some(_) => {
+            measures.push(Measure { kind: MeasureKind::Rows, filter: None });
+            Output::Count { measure: measures.len() - 1 }
+        }
+    };
     let outputs = [
-        (DataType::Int64, Output::Units),
+        (DataType::Int64, rows),
         (DataType::Int64, Output::Count { measure: 0 }),
         (DataType::Int64, Output::Count { measure: 1 }),
         (DataType::Int64, Output::Count { measure: 2 }),
@@ -97,7 +113,7 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
         keys: Vec::new(),
         arguments: 2,
         filters: 3,
-        measures: vec![of_filter(0), of_filter(1), of_filter(2), of_share(0), of_share(1)],
+        measures,
         histograms: Vec::new(),
         quantiles: Vec::new(),
         outputs: DIAGNOSTICS
@@ -110,6 +126,7 @@ pub(super) fn of(release: &AnalysedRelease) -> Result<(LogicalPlan, ReleaseSpec)
         min_group_size: spec.min_group_size,
         groups: Groups::Public { keys: Vec::new(), cells: 1 },
         sets: None,
+        epochs: spec.epochs.clone(),
     };
     Ok((input, diagnosed))
 }

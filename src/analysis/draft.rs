@@ -83,7 +83,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn output(&mut self, expr: &Expr, bounds: ContributionBounds) -> Result<Output, Refusal> {
+    pub(super) fn output(
+        &mut self,
+        expr: &Expr,
+        bounds: ContributionBounds,
+        has_epochs: bool,
+    ) -> Result<Output, Refusal> {
         let Expr::AggregateFunction(call) = unaliased(expr) else {
             return Err(Refusal::not_private(
                 format!("`{}` is not an aggregate that is answered", shown(expr)),
@@ -108,8 +113,8 @@ impl<'a> Draft<'a> {
         };
         match (name, &params.args[..], params.distinct) {
             ("count", [Expr::Literal(value, _)], false) if !value.is_null() => {
-                // With one row a unit and group, rows are units (DESIGN 4.2).
-                if bounds.rows == 1 && filter.is_none() && bounds.total_rows.is_none() {
+                // With one row a unit and group, rows are units (DESIGN 4.2). In several epochs a unit may have several.
+                if bounds.rows == 1 && !has_epochs && filter.is_none() && bounds.total_rows.is_none() {
                     return Ok(Output::Units);
                 }
                 Ok(Output::Count { measure: self.measure(MeasureKind::Rows, filter) })

@@ -16,6 +16,7 @@ use datafusion::physical_expr::create_physical_expr;
 
 use crate::policy::Use;
 
+use super::calendar::Calendar;
 use super::functions;
 use super::interval::Interval;
 use super::known::is_scalar_value;
@@ -363,7 +364,8 @@ impl Scope<'_> {
                 Refusal::not_private(format!("a cast from {from} to {to} {}", why.reason()), why.hint())
             })?;
             let expr = Expr::TryCast(TryCast::new(Box::new(cut), to.clone()));
-            return Ok(Total { expr, facts: Facts::computed_from([&total.facts]) });
+            let calendar = total.facts.calendar.and_then(|calendar| calendar.cast(to));
+            return Ok(Total { expr, facts: Facts { calendar, ..Facts::computed_from([&total.facts]) } });
         }
         if !is_lossless(&from, to) && !tries_to_null(&from, to) {
             return Err(unknown(
@@ -374,6 +376,7 @@ impl Scope<'_> {
         let number = to.is_numeric() && from.is_numeric();
         let interval = if number { total.facts.interval } else { to.is_numeric().then_some(Interval::UNBOUNDED) };
         let mut facts = Facts::computed_from([&total.facts]).with_interval(interval);
+        facts.calendar = total.facts.calendar.and_then(|calendar| calendar.cast(to));
         // A key stays the same key under a cast that loses nothing.
         if is_lossless(&from, to) {
             facts.keys = match &total.facts.keys {
@@ -407,6 +410,12 @@ impl Scope<'_> {
         let kind = expr.get_type(self.schema)?;
         let interval = interval.or(kind.is_numeric().then_some(Interval::UNBOUNDED));
         let mut facts = Facts::computed_from(args.iter().map(|arg| &arg.facts)).with_interval(interval);
+        if let [part, moment] = &args[..] {
+            let said = moment.facts.calendar.zip(functions::part(&part.expr));
+            facts.calendar = said.and_then(|(calendar, part)| calendar.called(name, part));
+            // One value in an epoch is one value of a unit in an epoch.
+            facts.per_unit |= facts.calendar.is_some_and(Calendar::is_constant);
+        }
         if let Some(parts) = parts {
             // A part of a date that has a range by the calendar, as in `extract(month FROM d)`.
             let part = |part| ScalarValue::Int64(Some(part)).cast_to(&kind);

@@ -1,7 +1,7 @@
 //! Joins of private rows: with private rows of the same unit, and with rows that are known without them (DESIGN 4.1).
 //!
 //! ```text
-//! private ⋈ private    on equal units only, so that a row of the result is one unit's
+//! private ⋈ private    on equal units only, so that a row of the result is one unit's; with epochs, on equal epochs too
 //! private ⋈ known      the private side is kept: inner, outer, semi, anti
 //! known ⟕ private      an inner join; every known row is a group
 //! known ⋉ private      refused: which known rows are left would be private, and belong to no unit
@@ -23,10 +23,12 @@ use crate::policy::Use;
 use crate::release::CapNode;
 
 use super::Analysis;
+use super::calendar::{Calendar, apart, same_epochs, time_of, written};
+use super::epochs;
 use super::expression::Scope;
-use super::operators::{UNIT_COLUMN, Walked, unit_of};
+use super::operators::{EPOCH_COLUMN, UNIT_COLUMN, Walked, unit_of};
 use super::refusal::Refusal;
-use super::relation::{Facts, Keys, PrivateRelation, Relation, names};
+use super::relation::{EpochColumn, Facts, Keys, PrivateRelation, Relation, names};
 
 /// How many rows of its own unit one row meets at most, over all joins of a query (DESIGN 4.4).
 const MAX_FAN_OUT: f64 = 1_000_000.0;
@@ -58,8 +60,11 @@ fn reads_private(plan: &LogicalPlan) -> bool {
 }
 
 impl Analysis<'_> {
-    pub(super) fn join(&mut self, join: &Join) -> Result<Walked, Refusal> {
+    pub(super) fn join(&mut self, join: &Join, conditions: &[Expr]) -> Result<Walked, Refusal> {
+        let (of_left, of_right) = epochs::through_join(conditions, join);
+        self.conditions = of_left;
         let (left, left_relation) = self.walk(&join.left)?;
+        self.conditions = of_right;
         let (right, right_relation) = self.walk(&join.right)?;
         match (left_relation, right_relation) {
             (Relation::Private(l), Relation::Private(r)) => self.join_private(join, (left, l), (right, r)),
@@ -93,6 +98,7 @@ impl Analysis<'_> {
                 "join the private datasets first, in a derived table, and the public table to the result",
             ));
         }
+        let epoch = same_epochs(&l, &r, "a join")?;
         let (left_unit, right_unit) = (unit_of(&left, l.unit), unit_of(&right, r.unit));
         let types = [left.schema().field(l.unit).data_type(), right.schema().field(r.unit).data_type()];
         if types[0] != types[1] || !is_identifier(types[0]) {
@@ -124,6 +130,9 @@ impl Analysis<'_> {
         for (a, b) in &join.on {
             on.push((scope.used(a, Use::Filter)?.expr, scope.used(b, Use::Filter)?.expr));
         }
+        if let Some(epoch) = &epoch {
+            compare_epochs(join, &scope, width, epoch, (&l, &r))?;
+        }
         if let Some(filter) = &join.filter {
             let filter = self.with_scalars(filter)?;
             parts.push(scope.used(&filter, Use::Filter)?.expr);
@@ -140,6 +149,10 @@ impl Analysis<'_> {
                 "write NOT EXISTS (SELECT 1 ... WHERE the columns are equal)",
             ));
         }
+        let epochs_of = |l: &EpochColumn, r: &EpochColumn| (unit_of(&left, l.column), unit_of(&right, r.column));
+        let compared_epochs = l.epoch.as_ref().zip(r.epoch.as_ref()).map(|(l, r)| epochs_of(l, r));
+        // The conditions keep the epochs apart already; on the finished plan it is their numbers that must be compared.
+        on.extend(compared_epochs.clone());
         let made = |left: LogicalPlan, right: LogicalPlan, kind: JoinType| {
             let (left, right) = (Arc::new(left), Arc::new(right));
             // A unit is never NULL, so that NOT IN is a plain anti join.
@@ -151,36 +164,44 @@ impl Analysis<'_> {
         let mut datasets = l.datasets.clone();
         datasets.extend(r.datasets.clone());
         let rows = l.rows.zip(r.rows).and_then(|(l, r)| l.checked_mul(r.max(1)));
-        let inner = |unit: usize, mut columns: Vec<Facts>, rows: Option<u64>| {
+        let epoch_at =
+            |column: Option<usize>| epoch.clone().zip(column).map(|(epoch, column)| EpochColumn { column, ..epoch });
+        let left_epoch = l.epoch.as_ref().map(|epoch| epoch.column);
+        let right_epoch = r.epoch.as_ref().map(|epoch| epoch.column);
+        let inner = |unit: usize, epoch: Option<usize>, mut columns: Vec<Facts>, rows: Option<u64>| {
             // A row may be there several times now.
             for facts in &mut columns {
                 facts.numbers_rows = false;
             }
             Relation::Private(PrivateRelation {
                 rows,
+                epoch: epoch_at(epoch),
                 datasets: datasets.clone(),
-                ..l.clone().with_columns(unit, columns)
+                ..l.clone().with_columns(unit, epoch, columns)
             })
         };
-        let kept =
-            |kept: &PrivateRelation| Relation::Private(PrivateRelation { datasets: datasets.clone(), ..kept.clone() });
+        let kept = |kept: &PrivateRelation| {
+            let epoch = epoch_at(kept.epoch.as_ref().map(|epoch| epoch.column));
+            Relation::Private(PrivateRelation { datasets: datasets.clone(), epoch, ..kept.clone() })
+        };
         let or_null = |facts: &[Facts]| facts.iter().cloned().map(Facts::or_null).collect::<Vec<_>>();
         Ok(match join.join_type {
-            JoinType::Inner => (made(left, right, JoinType::Inner)?, inner(l.unit, both, rows)),
+            JoinType::Inner => (made(left, right, JoinType::Inner)?, inner(l.unit, left_epoch, both, rows)),
             JoinType::Left => {
                 let columns = l.columns.iter().cloned().chain(or_null(&r.columns)).collect();
-                (made(left, right, JoinType::Left)?, inner(l.unit, columns, rows))
+                (made(left, right, JoinType::Left)?, inner(l.unit, left_epoch, columns, rows))
             }
             JoinType::Right => {
                 let columns = or_null(&l.columns).into_iter().chain(r.columns.iter().cloned()).collect();
                 let rows = l.rows.zip(r.rows).and_then(|(l, r)| r.checked_mul(l.max(1)));
-                (made(left, right, JoinType::Right)?, inner(width + r.unit, columns, rows))
+                let epoch = right_epoch.map(|column| width + column);
+                (made(left, right, JoinType::Right)?, inner(width + r.unit, epoch, columns, rows))
             }
             JoinType::LeftSemi | JoinType::LeftAnti => (made(left, right, join.join_type)?, kept(&l)),
             JoinType::RightSemi | JoinType::RightAnti => (made(left, right, join.join_type)?, kept(&r)),
             JoinType::LeftMark => {
                 let columns = l.columns.iter().cloned().chain([mark(join, &schema, &both)]).collect();
-                (made(left, right, JoinType::LeftMark)?, inner(l.unit, columns, l.rows))
+                (made(left, right, JoinType::LeftMark)?, inner(l.unit, left_epoch, columns, l.rows))
             }
             JoinType::Full => {
                 // The rows of either side that meet none of the other, NULLs beside them, are united with those that do:
@@ -193,6 +214,8 @@ impl Analysis<'_> {
                 let column = |at: usize| Expr::Column(Column::from(fields[at]));
                 let mut above: Vec<Expr> = (0..fields.len()).map(|at| column(at).alias(name(at))).collect();
                 above.push(left_unit.alias(name(fields.len())));
+                let (epoch_above, epoch_below) = compared_epochs.unzip();
+                above.extend(epoch_above.map(|epoch| epoch.alias(name(fields.len() + 1))));
                 let mut below: Vec<Expr> = Vec::with_capacity(above.len());
                 for (at, (_, field)) in fields.iter().enumerate() {
                     below.push(if at < width {
@@ -202,6 +225,7 @@ impl Analysis<'_> {
                     });
                 }
                 below.push(right_unit.alias(name(fields.len())));
+                below.extend(epoch_below.map(|epoch| epoch.alias(name(fields.len() + 1))));
                 let inputs = [(matched, above), (alone, below)]
                     .into_iter()
                     .map(|(input, exprs)| {
@@ -217,6 +241,9 @@ impl Analysis<'_> {
                     .collect();
                 self.hidden_units += 1;
                 outputs.push(named(fields.len()).alias(format!("{UNIT_COLUMN}{}", self.hidden_units)));
+                if epoch.is_some() {
+                    outputs.push(named(fields.len() + 1).alias(format!("{EPOCH_COLUMN}{}", self.hidden_units)));
+                }
                 let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(union))?);
                 let mut columns = or_null(&both);
                 columns.push(Facts {
@@ -224,8 +251,12 @@ impl Analysis<'_> {
                     per_unit: true,
                     ..Facts::computed_from([&l.columns[l.unit], &r.columns[r.unit]])
                 });
+                let (unit, hidden) = (columns.len() - 1, epoch.as_ref().map(|_| columns.len()));
+                if hidden.is_some() {
+                    columns.push(Facts { per_unit: true, not_null: true, ..Facts::default() });
+                }
                 let rows = rows.zip(r.rows).map(|(both, alone)| both.saturating_add(alone));
-                (plan, inner(columns.len() - 1, columns, rows))
+                (plan, inner(unit, hidden, columns, rows))
             }
             JoinType::RightMark => {
                 return Err(Refusal::not_private("this join is not answered", "write it with JOIN or EXISTS"));
@@ -265,6 +296,48 @@ impl Analysis<'_> {
         let most = (MAX_FAN_OUT.powf(joins.recip()) + 1e-9).min(MAX_FAN_OUT_OF_ONE).floor().max(1.0) as usize;
         LogicalPlan::Extension(Extension { node: Arc::new(CapNode::new(right, keys, most)) })
     }
+}
+
+/// Refuses a join that may pair rows of two epochs of a unit: an equality of what keeps the epochs apart is missing. Without it
+/// a row of one epoch would depend on those of another.
+fn compare_epochs(
+    join: &Join,
+    scope: &Scope<'_>,
+    width: usize,
+    epoch: &EpochColumn,
+    (l, r): (&PrivateRelation, &PrivateRelation),
+) -> Result<(), Refusal> {
+    let mut said: Vec<Calendar> = Vec::new();
+    for (a, b) in equalities(join) {
+        let is_left = |expr: &Expr| {
+            let columns = expr.column_refs();
+            let places: Option<Vec<usize>> =
+                columns.iter().map(|column| scope.schema.index_of_column(column).ok()).collect();
+            let places = places.unwrap_or_default();
+            let left = places.iter().filter(|at| **at < width).count();
+            // Of one side alone.
+            (!places.is_empty() && (left == 0 || left == places.len())).then_some(left > 0)
+        };
+        if is_left(&a).zip(is_left(&b)).is_none_or(|(a, b)| a == b) {
+            continue;
+        }
+        // The same of both sides: two that say different things of their rows keep nothing apart.
+        let of = |expr: &Expr| scope.total(expr).ok().and_then(|total| total.facts.calendar);
+        if let (Some(a), Some(b)) = (of(&a), of(&b))
+            && a == b
+        {
+            said.push(a);
+        }
+    }
+    if apart(said, epoch.kind, &epoch.numbers()) {
+        return Ok(());
+    }
+    let kind = epoch.kind;
+    let of = |private: &PrivateRelation, side: &str| written(kind, &format!("{side}.{}", time_of(private)));
+    Err(Refusal::not_private(
+        format!("the join may pair rows of two {kind}s of a unit, and each {kind} is protected by itself"),
+        format!("add `{} = {}` to the condition; or ask of one {kind} alone", of(l, "a"), of(r, "b")),
+    ))
 }
 
 fn not_on_units(

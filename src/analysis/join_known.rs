@@ -210,6 +210,9 @@ impl Analysis<'_> {
                     relation.columns.extend(known_columns);
                 } else {
                     relation.unit += known_width;
+                    if let Some(epoch) = &mut relation.epoch {
+                        epoch.column += known_width;
+                    }
                     relation.columns = known_columns.into_iter().chain(relation.columns).collect();
                 }
             }

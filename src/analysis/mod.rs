@@ -8,11 +8,13 @@
 //! rewrite that works. The analysis reads plans and policies; it never reads data, and knows neither prices nor
 //! accounts.
 
+mod calendar;
 mod canonical;
 mod coarser;
 mod diagnostics;
 mod domain;
 mod draft;
+mod epochs;
 mod explain;
 mod expression;
 mod functions;
@@ -33,8 +35,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::catalog::{DatasetTable, Protection};
 use crate::policy::{DatasetName, DatasetPolicy};
@@ -60,6 +63,8 @@ pub struct Options {
     pub max_cells: usize,
     /// Release, for each release of the SQL, what bounding takes away from it.
     pub diagnostics: bool,
+    /// The day of the query (UTC), which says which epochs there are: the last is the one that holds it.
+    pub today: NaiveDate,
 }
 
 /// One release of a query: what it reads, and what it makes of it.
@@ -74,6 +79,9 @@ pub struct AnalysedRelease {
     pub canonical: String,
     /// The private datasets that it reads, each charged in full.
     pub datasets: BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+    /// Of each of these that has epochs, those that it reads (`2013-01`, `2013-Q1` or `2013`), in their order and at least
+    /// one: each is charged in full, and the others are not (block composition, `accounting/proof.md`).
+    pub epochs: BTreeMap<DatasetName, Vec<String>>,
     /// The earlier releases of the query whose drawn values it reads.
     pub reads: BTreeSet<usize>,
     /// The contribution bounds in force in words, each with where it comes from.
@@ -178,6 +186,8 @@ fn analysed(planned: &Planned, options: &Options, public: &PublicRows) -> Result
         versions: BTreeMap::new(),
         columns: BTreeSet::new(),
         fan_outs: Vec::new(),
+        conditions: Vec::new(),
+        today: options.today,
         hidden_units: 0,
         private_joins: join::private_joins(planned.plan()),
     };
@@ -198,9 +208,9 @@ fn analysed(planned: &Planned, options: &Options, public: &PublicRows) -> Result
             let (input, spec) = diagnostics::of(&analysis.releases[at])?;
             let spec = Arc::new(spec);
             let canonical = canonical::release(&input, &spec, &analysis.versions, &analysis.known, &analysis.releases)?;
-            let AnalysedRelease { datasets, reads, .. } = analysis.releases[at].clone();
+            let AnalysedRelease { datasets, epochs, reads, .. } = analysis.releases[at].clone();
             let (reasons, notes) = (vec!["at most 1 row (a unit is one)".to_owned()], Vec::new());
-            analysis.releases.push(AnalysedRelease { input, spec, canonical, datasets, reads, reasons, notes });
+            analysis.releases.push(AnalysedRelease { input, spec, canonical, datasets, epochs, reads, reasons, notes });
         }
     }
     Ok(Outcome::Done(Box::new(Analysed {
@@ -231,6 +241,10 @@ struct Analysis<'a> {
     /// Every column of a private dataset that the query reads.
     columns: BTreeSet<String>,
     fan_outs: Vec<LogicalPlan>,
+    /// What every row of the relation that is walked next must meet to be in the result: says which epochs are read.
+    conditions: Vec<Expr>,
+    /// The day of the query (UTC).
+    today: NaiveDate,
     /// How many hidden columns of units have been named.
     hidden_units: usize,
     /// How many joins of the query have private rows on both sides.

@@ -11,19 +11,26 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, Filter, LogicalPlan, Projection, SubqueryAlias, TableScan, Union};
 
 use crate::catalog::{DatasetTable, Protection};
-use crate::policy::{DatasetPolicy, Key, Use};
+use crate::policy::{DatasetName, DatasetPolicy, Epochs, Key, Use};
+use crate::release::EpochOf;
 
 use super::Analysis;
+use super::calendar::{Calendar, same_epochs};
+use super::epochs;
 use super::interval::Interval;
 use super::refusal::{Refusal, shown};
-use super::relation::{Facts, Keys, PrivateRelation, Relation, ReleasedRelation};
+use super::relation::{EpochColumn, Facts, Keys, PrivateRelation, Relation, ReleasedRelation};
 
 /// The hidden columns that carry the unit's id where the SQL does not, numbered so that two of them may meet in a join.
 /// SQL cannot name them: they are in no schema that SQL is planned against.
 pub(super) const UNIT_COLUMN: &str = "__tollgate_unit_";
+
+/// And those that carry the row's epoch, where the dataset has epochs.
+pub(super) const EPOCH_COLUMN: &str = "__tollgate_epoch_";
 
 /// A rewritten plan, and what its relation is.
 pub(super) type Walked = (LogicalPlan, Relation);
@@ -31,17 +38,27 @@ pub(super) type Walked = (LogicalPlan, Relation);
 impl Analysis<'_> {
     /// Walks `plan`.
     pub(super) fn walk(&mut self, plan: &LogicalPlan) -> Result<Walked, Refusal> {
+        // Taken by each operator, and handed on by those through which a condition on the result is one on the input.
+        let conditions = std::mem::take(&mut self.conditions);
         match plan {
-            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::TableScan(scan) => self.scan(scan, &conditions),
             LogicalPlan::SubqueryAlias(alias) => {
+                self.conditions = epochs::through_names(&conditions, &alias.schema, alias.input.schema());
                 let (input, relation) = self.walk(&alias.input)?;
                 let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?);
                 Ok((plan, relation))
             }
-            LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => self.filter(filter),
-            LogicalPlan::Join(join) => self.join(join),
-            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Projection(projection) => {
+                self.conditions = epochs::through_projection(&conditions, projection);
+                self.projection(projection)
+            }
+            LogicalPlan::Filter(filter) => {
+                self.conditions = conditions;
+                self.conditions.extend(split_conjunction(&filter.predicate).into_iter().cloned());
+                self.filter(filter)
+            }
+            LogicalPlan::Join(join) => self.join(join, &conditions),
+            LogicalPlan::Union(union) => self.union(union, &conditions),
             LogicalPlan::Aggregate(aggregate) => {
                 let (input, relation) = self.walk(&aggregate.input)?;
                 match relation {
@@ -92,7 +109,7 @@ impl Analysis<'_> {
         }
     }
 
-    fn scan(&mut self, scan: &TableScan) -> Result<Walked, Refusal> {
+    fn scan(&mut self, scan: &TableScan, conditions: &[Expr]) -> Result<Walked, Refusal> {
         let plan = LogicalPlan::TableScan(scan.clone());
         let Some(table) = DatasetTable::of(&scan.source) else {
             return Err(Refusal::not_private(
@@ -133,16 +150,23 @@ impl Analysis<'_> {
             .map(|(index, field)| {
                 let facts = self.column_facts(policy, field.name(), field.data_type())?;
                 let is_unit = index == unit;
-                Ok(Facts { is_unit, per_unit: is_unit || facts.per_unit, ..facts })
+                let mut epochs = policy.privacy.epochs.iter().filter(|epochs| epochs.column == *field.name());
+                let calendar = epochs.next().map(|epochs| Calendar::moment(epochs.kind));
+                Ok(Facts { is_unit, per_unit: is_unit || facts.per_unit, calendar, ..facts })
             })
-            .collect::<Result<_, Refusal>>()?;
+            .collect::<Result<Vec<_>, Refusal>>()?;
         // Rows without a unit belong to nobody whom the guarantee could protect: they go before anything else.
         let (relation, field) = scan.projected_schema.qualified_field(unit);
         let has_unit = Expr::IsNotNull(Box::new(Expr::Column(Column::from((relation, field)))));
         let plan = LogicalPlan::Filter(Filter::try_new(has_unit, Arc::new(plan))?);
+        let (plan, columns, epoch) = match &policy.privacy.epochs {
+            None => (plan, columns, None),
+            Some(epochs) => self.cut(plan, columns, table.name(), epochs, conditions)?,
+        };
         let private = PrivateRelation {
             unit,
             unit_domain: policy.privacy.unit_domain.clone(),
+            epoch,
             columns,
             datasets: BTreeMap::from([(table.name().clone(), Arc::clone(policy))]),
             rows: None,
@@ -151,6 +175,43 @@ impl Analysis<'_> {
             preserved: BTreeSet::new(),
         };
         Ok((plan, Relation::Private(private)))
+    }
+
+    /// The rows of a dataset with epochs: those of the epochs that the SQL reads, each with its epoch in a hidden last column.
+    /// All others are dropped here, whatever the conditions above say.
+    fn cut(
+        &mut self,
+        plan: LogicalPlan,
+        mut columns: Vec<Facts>,
+        name: &DatasetName,
+        epochs: &Epochs,
+        conditions: &[Expr],
+    ) -> Result<(LogicalPlan, Vec<Facts>, Option<EpochColumn>), Refusal> {
+        let kind = epochs.kind;
+        let read = epochs::read(epochs, self.today, conditions, plan.schema());
+        if read.is_empty() {
+            return Err(Refusal::not_private(
+                format!(
+                    "no {kind} of {name} is read: there are those from {} to that of today",
+                    kind.label(kind.of_date(epochs.from))
+                ),
+                format!("ask of {kind}s that there are"),
+            ));
+        }
+        let schema = plan.schema();
+        let moment = (0..schema.fields().len())
+            .find(|at| *schema.field(*at).name() == epochs.column)
+            .ok_or_else(|| Refusal::not_private("the dataset's time column is missing", "tell its owner"))?;
+        let column = |at: usize| Expr::Column(Column::from(schema.qualified_field(at)));
+        let mut exprs: Vec<Expr> = (0..schema.fields().len()).map(column).collect();
+        let name_of_column = self.hidden_epoch_name();
+        exprs.push(EpochOf::new(kind, &read).call(column(moment)).alias(&name_of_column));
+        columns.push(Facts { per_unit: true, not_null: true, ..Facts::default() });
+        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?);
+        let has_epoch = Expr::IsNotNull(Box::new(Expr::Column(Column::new_unqualified(name_of_column))));
+        let plan = LogicalPlan::Filter(Filter::try_new(has_epoch, Arc::new(plan))?);
+        let (column, read) = (columns.len() - 1, BTreeMap::from([(name.clone(), read)]));
+        Ok((plan, columns, Some(EpochColumn { column, kind, read })))
     }
 
     fn column_facts(&self, policy: &DatasetPolicy, name: &str, kind: &DataType) -> Result<Facts, Refusal> {
@@ -203,6 +264,11 @@ impl Analysis<'_> {
                 columns.len() - 1
             }
         };
+        let epoch = private.epoch.as_ref().map(|epoch| {
+            exprs.push(self.hidden_epoch(input.schema(), epoch.column));
+            columns.push(private.columns[epoch.column].clone());
+            columns.len() - 1
+        });
         // Which column each old one is now, if it is passed on.
         let places: BTreeMap<usize, usize> = exprs
             .iter()
@@ -212,13 +278,24 @@ impl Analysis<'_> {
         let unique =
             private.unique.as_ref().and_then(|unique| unique.iter().map(|at| places.get(at).copied()).collect());
         let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
-        Ok((plan, Relation::Private(PrivateRelation { unique, ..private.with_columns(unit, columns) })))
+        Ok((plan, Relation::Private(PrivateRelation { unique, ..private.with_columns(unit, epoch, columns) })))
     }
 
     /// The unit's id under a name that nothing else has.
     pub(super) fn hidden_unit(&mut self, schema: &DFSchema, unit: usize) -> Expr {
         self.hidden_units += 1;
         Expr::Column(Column::from(schema.qualified_field(unit))).alias(format!("{UNIT_COLUMN}{}", self.hidden_units))
+    }
+
+    /// The row's epoch under a name that nothing else has.
+    pub(super) fn hidden_epoch(&mut self, schema: &DFSchema, epoch: usize) -> Expr {
+        let name = self.hidden_epoch_name();
+        Expr::Column(Column::from(schema.qualified_field(epoch))).alias(name)
+    }
+
+    fn hidden_epoch_name(&mut self) -> String {
+        self.hidden_units += 1;
+        format!("{EPOCH_COLUMN}{}", self.hidden_units)
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<Walked, Refusal> {
@@ -245,10 +322,11 @@ impl Analysis<'_> {
     }
 
     /// `UNION ALL`. The unit is aligned by position: as the last, hidden column of every input.
-    fn union(&mut self, union: &Union) -> Result<Walked, Refusal> {
+    fn union(&mut self, union: &Union, conditions: &[Expr]) -> Result<Walked, Refusal> {
         let mut inputs = Vec::with_capacity(union.inputs.len());
         let mut privates: Vec<PrivateRelation> = Vec::new();
         for input in &union.inputs {
+            self.conditions = epochs::through_names(conditions, &union.schema, input.schema());
             let (plan, relation) = self.walk(input)?;
             if let Relation::Private(private) = &relation {
                 privates.push(private.clone());
@@ -270,8 +348,15 @@ impl Analysis<'_> {
                 "aggregate each part first, and unite the results",
             ));
         }
+        let mut all = privates[0].clone();
+        for private in &privates[1..] {
+            all.epoch = same_epochs(&all, private, "UNION ALL")?;
+            all.datasets.extend(private.datasets.clone());
+        }
+        let epoch = all.epoch;
         self.hidden_units += 1;
         let hidden = format!("{UNIT_COLUMN}{}", self.hidden_units);
+        let hidden_epoch = self.hidden_epoch_name();
         let width = union.schema.fields().len();
         let mut plans = Vec::with_capacity(inputs.len());
         for ((plan, _), private) in inputs.into_iter().zip(&privates) {
@@ -287,6 +372,9 @@ impl Analysis<'_> {
             let mut exprs: Vec<Expr> =
                 (0..width).map(|at| Expr::Column(Column::from(plan.schema().qualified_field(at)))).collect();
             exprs.push(unit_of(&plan, private.unit).alias(&hidden));
+            if let Some(epoch) = &private.epoch {
+                exprs.push(unit_of(&plan, epoch.column).alias(&hidden_epoch));
+            }
             plans.push(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?)));
         }
         let unit_type = |plan: &LogicalPlan| plan.schema().field(width).data_type().clone();
@@ -299,15 +387,19 @@ impl Analysis<'_> {
         let mut columns: Vec<Facts> =
             (0..width).map(|at| united(privates.iter().map(|private| &private.columns[at]))).collect();
         columns.push(Facts { is_unit: true, ..united(privates.iter().map(|private| &private.columns[private.unit])) });
-        let datasets = privates.iter().flat_map(|private| private.datasets.clone()).collect();
+        let epoch = epoch.map(|epoch| {
+            columns.push(Facts { per_unit: true, not_null: true, ..Facts::default() });
+            EpochColumn { column: columns.len() - 1, ..epoch }
+        });
         let unit_domain = privates[0].unit_domain.clone();
         let rows = privates.iter().map(|private| private.rows).sum();
         let plan = LogicalPlan::Union(Union::try_new(plans)?);
         let private = PrivateRelation {
             unit: width,
             unit_domain,
+            epoch,
             columns,
-            datasets,
+            datasets: all.datasets,
             rows,
             unique: None,
             narrowed: Vec::new(),
@@ -360,11 +452,14 @@ fn united<'a>(parts: impl Iterator<Item = &'a Facts> + Clone) -> Facts {
         Keys::Listed(keys.into())
     });
     let is_unit = parts.clone().all(|facts| facts.is_unit);
-    // Two members may hold two values of one unit, whatever each of them says of its own.
-    let per_unit = is_unit;
+    let calendar = parts.clone().next().and_then(|first| first.calendar);
+    let calendar = calendar.filter(|calendar| parts.clone().all(|facts| facts.calendar == Some(*calendar)));
+    // Two members may hold two values of one unit, whatever each of them says of its own. What is made of the epoch alone
+    // is one value in all of them.
+    let per_unit = is_unit || calendar.is_some_and(Calendar::is_constant);
     let unit_key = parts.clone().next().and_then(|first| first.unit_key.clone());
     let unit_key = unit_key.filter(|space| parts.clone().all(|facts| facts.unit_key.as_ref() == Some(space)));
-    Facts { interval, keys, is_unit, per_unit, unit_key, ..Facts::computed_from(parts) }
+    Facts { interval, keys, is_unit, per_unit, unit_key, calendar, ..Facts::computed_from(parts) }
 }
 
 /// The column that holds the unit's id.

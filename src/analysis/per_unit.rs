@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchemaRef, ScalarValue};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::functions::math::expr_fn::{isnan, sqrt};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, NullTreatment, Sort, WindowFunction};
@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use crate::policy::Use;
 
 use super::Analysis;
+use super::calendar::{Calendar, kept_apart};
 use super::expression::{Scope, allow};
 use super::interval::Interval;
 use super::operators::{Walked, unaliased};
@@ -75,6 +76,7 @@ impl Analysis<'_> {
     ) -> Result<Walked, Refusal> {
         refuse_preserved(&private)?;
         let hidden = by_key.then(|| self.hidden_unit(input.schema(), private.unit));
+        let hidden_epoch = private.epoch.as_ref().map(|epoch| self.hidden_epoch(input.schema(), epoch.column));
         let mut draft = PerUnit { scope: private.scope(input.schema()), aggregates: Vec::new() };
         let mut keys = Vec::with_capacity(aggregate.group_expr.len());
         let mut columns = Vec::with_capacity(aggregate.schema.fields().len());
@@ -90,7 +92,13 @@ impl Analysis<'_> {
             outputs.push(named(at, Expr::Column(Column::new_unqualified(name))));
             columns.push(total.facts);
         }
-        let only_unit = columns.iter().all(|facts| facts.is_unit) && !by_key;
+        kept_apart(
+            &private,
+            columns.iter().filter_map(|facts| facts.calendar),
+            "what is grouped by the unit",
+            "GROUP BY",
+        )?;
+        let only_unit = columns.iter().all(is_one_value) && !by_key;
         let rows = if only_unit { Some(1) } else { private.rows };
         for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
             let at = keys.len() + at;
@@ -104,13 +112,21 @@ impl Analysis<'_> {
             keys.push(Expr::Alias(hidden));
             columns.push(private.columns[private.unit].clone());
         }
+        let epoch = hidden_epoch.zip(private.epoch.as_ref()).map(|(hidden, epoch)| {
+            if let Expr::Alias(hidden) = &hidden {
+                outputs.push(Expr::Column(Column::new_unqualified(&hidden.name)));
+            }
+            keys.push(hidden);
+            columns.push(private.columns[epoch.column].clone());
+            columns.len() - 1
+        });
         let aggregates =
             draft.aggregates.into_iter().enumerate().map(|(at, expr)| expr.alias(value_name(at))).collect();
         let unique: BTreeSet<usize> = (0..aggregate.group_expr.len()).filter(|at| !columns[*at].is_unit).collect();
         let unit = columns.iter().position(|facts| facts.is_unit).unwrap_or_default();
         let plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), keys, aggregates)?);
         let plan = LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(plan))?);
-        let relation = PrivateRelation { rows, unique: Some(unique), ..private.with_columns(unit, columns) };
+        let relation = PrivateRelation { rows, unique: Some(unique), ..private.with_columns(unit, epoch, columns) };
         Ok((plan, Relation::Private(relation)))
     }
 
@@ -127,7 +143,11 @@ impl Analysis<'_> {
             for (at, facts) in private.columns.iter().enumerate().take(width) {
                 allow(facts, Use::Group, &Expr::Column(Column::from(input.schema().qualified_field(at))))?;
             }
-            let unique = (0..private.columns.len()).filter(|at| !private.columns[*at].is_unit).collect();
+            let said = private.columns.iter().take(width).filter_map(|facts| facts.calendar);
+            kept_apart(&private, said, "DISTINCT", "the columns")?;
+            let is_epoch = |at: usize| private.epoch.as_ref().is_some_and(|epoch| epoch.column == at);
+            let unique =
+                (0..private.columns.len()).filter(|at| !private.columns[*at].is_unit && !is_epoch(*at)).collect();
             let plan = LogicalPlan::Distinct(Distinct::All(Arc::new(input)));
             return Ok((plan, Relation::Private(PrivateRelation { unique: Some(unique), ..private })));
         }
@@ -165,7 +185,7 @@ impl Analysis<'_> {
                     WINDOWS,
                 ));
             };
-            let (call, facts) = per_unit_window(&private.scope(input.schema()), call, &ties, complete)?;
+            let (call, facts) = per_unit_window(&private, input.schema(), call, &ties, complete)?;
             exprs.push(Expr::from(call).alias(name));
             columns.push(facts);
         }
@@ -173,9 +193,15 @@ impl Analysis<'_> {
         // The hidden columns of the rewritten input come before those of the windows, and the SQL names columns: a
         // projection is above every window, so places do not matter.
         let (rows, unique, unit) = (private.rows, private.unique.clone(), private.unit);
-        let relation = PrivateRelation { rows, unique, ..private.with_columns(unit, columns) };
+        let epoch = private.epoch.as_ref().map(|epoch| epoch.column);
+        let relation = PrivateRelation { rows, unique, ..private.with_columns(unit, epoch, columns) };
         Ok((plan, Relation::Private(relation)))
     }
+}
+
+/// Whether it has one value in all rows of a unit, or of a unit in an epoch, whatever the owner says.
+fn is_one_value(facts: &Facts) -> bool {
+    facts.is_unit || facts.calendar.is_some_and(Calendar::is_constant)
 }
 
 /// The furthest that a window's frame reaches, in rows, and the offset of `lag` and `lead`.
@@ -405,15 +431,20 @@ fn has_literal_offset(scope: &Scope<'_>, args: &[Expr]) -> bool {
 }
 
 fn per_unit_window(
-    scope: &Scope<'_>,
+    private: &PrivateRelation,
+    schema: &DFSchema,
     call: &WindowFunction,
     ties: &[Expr],
     complete: bool,
 ) -> Result<(WindowFunction, Facts), Refusal> {
+    let scope = &private.scope(schema);
     let mut call = call.clone();
     let params = &mut call.params;
     let mut parts = Vec::new();
-    let mut has_unit = false;
+    // Of what is written: what it becomes below says less of itself.
+    let partition =
+        params.partition_by.iter().map(|expr| Ok(scope.total(expr)?.facts)).collect::<Result<Vec<_>, Refusal>>()?;
+    let has_unit = partition.iter().any(|facts| facts.is_unit);
     let mut total = |expr: &Expr| -> Result<Expr, Refusal> {
         let total = scope.total(expr)?;
         allow(&total.facts, Use::Aggregate, expr)?;
@@ -432,15 +463,23 @@ fn per_unit_window(
     if let Some(filter) = &mut params.filter {
         **filter = total(filter)?;
     }
-    for expr in &params.partition_by {
-        has_unit |= scope.total(expr)?.facts.is_unit;
-    }
     let name = call.fun.name().to_owned();
     if !has_unit {
         return Err(Refusal::not_private(
             format!("the window of `{name}` spans the rows of several units"),
             "add the unit's column to PARTITION BY; or aggregate first, and apply the window to the result",
         ));
+    }
+    kept_apart(
+        private,
+        partition.iter().filter_map(|facts| facts.calendar),
+        &format!("the window of `{name}`"),
+        "PARTITION BY",
+    )?;
+    // A unit's rows are numbered over all of them only where nothing else parts them.
+    let only_unit = partition.iter().all(is_one_value);
+    if let Some(epoch) = &private.epoch {
+        params.partition_by.push(Expr::Column(Column::from(schema.qualified_field(epoch.column))));
     }
     let frame = &params.window_frame;
     if frame.units == WindowFrameUnits::Range
@@ -533,9 +572,6 @@ fn per_unit_window(
         }
         params.order_by.extend(ties.iter().map(|tie| Sort::new(tie.clone(), true, true)));
     }
-    // A unit's rows are numbered over all of them only where nothing else parts them.
-    let only_unit =
-        call.params.partition_by.iter().all(|expr| scope.total(expr).is_ok_and(|total| total.facts.is_unit));
     let numbers_rows = name == "row_number" && only_unit;
     Ok((call, Facts { numbers_rows, ..facts }.with_interval(interval)))
 }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::Expr;
 
-use crate::policy::{DatasetName, DatasetPolicy, Uses};
+use crate::policy::{DatasetName, DatasetPolicy, EpochKind, Uses};
 
+use super::calendar::Calendar;
 use super::expression::Scope;
 use super::interval::Interval;
 
@@ -54,6 +55,8 @@ pub struct Facts {
     pub not_null: bool,
     /// It numbers the rows of each unit from 1.
     pub numbers_rows: bool,
+    /// What it says of the row's epoch, if it is made of the time of a dataset with epochs.
+    pub calendar: Option<Calendar>,
 }
 
 impl Facts {
@@ -93,7 +96,16 @@ impl Facts {
             None => None,
         };
         // The filled-up column is NULL for a unit whose other rows have a value.
-        Self { keys, is_unit: false, per_unit: false, unit_key: None, not_null: false, numbers_rows: false, ..self }
+        Self {
+            keys,
+            is_unit: false,
+            per_unit: false,
+            unit_key: None,
+            not_null: false,
+            numbers_rows: false,
+            calendar: None,
+            ..self
+        }
     }
 }
 
@@ -105,13 +117,44 @@ fn with_null(listed: &Arc<[ScalarValue]>) -> Option<Arc<[ScalarValue]>> {
     Some(listed.iter().cloned().chain([null]).collect())
 }
 
-/// A relation in which each row belongs to exactly one unit.
+/// The epochs of a relation's rows.
+#[derive(Debug, Clone)]
+pub struct EpochColumn {
+    /// Which column of the rewritten plan holds the epoch's number.
+    pub column: usize,
+    /// How long the epochs are.
+    pub kind: EpochKind,
+    /// By dataset, the numbers of the epochs that are read, each of which is charged.
+    pub read: BTreeMap<DatasetName, BTreeSet<i32>>,
+}
+
+impl EpochColumn {
+    /// The epochs that are read of some dataset.
+    #[must_use]
+    pub fn numbers(&self) -> BTreeSet<i32> {
+        self.read.values().flatten().copied().collect()
+    }
+
+    /// The same with what another relation reads.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        for (name, epochs) in &other.read {
+            self.read.entry(name.clone()).or_default().extend(epochs);
+        }
+        self
+    }
+}
+
+/// A relation in which each row belongs to exactly one unit; with epochs, to exactly one pair of a unit and an epoch, and all
+/// that is said of a unit below is then said of a pair.
 #[derive(Debug, Clone)]
 pub struct PrivateRelation {
     /// Which column of the rewritten plan holds the unit's id.
     pub unit: usize,
     /// The identifier space of the unit.
     pub unit_domain: String,
+    /// Where its datasets have epochs.
+    pub epoch: Option<EpochColumn>,
     /// By column of the rewritten plan.
     pub columns: Vec<Facts>,
     /// The datasets that it reads, empty scans included.
@@ -135,8 +178,9 @@ impl PrivateRelation {
 
     /// The same rows seen through other columns: what was known of combinations of the old ones is forgotten.
     #[must_use]
-    pub fn with_columns(self, unit: usize, columns: Vec<Facts>) -> Self {
-        Self { unit, columns, unique: None, narrowed: Vec::new(), ..self }
+    pub fn with_columns(self, unit: usize, epoch: Option<usize>, columns: Vec<Facts>) -> Self {
+        let epoch = self.epoch.zip(epoch).map(|(known, column)| EpochColumn { column, ..known });
+        Self { unit, epoch, columns, unique: None, narrowed: Vec::new(), ..self }
     }
 }
 

@@ -7,7 +7,7 @@
 //!                                                  ──▶ Filter(every public key is one of its listed keys)
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
@@ -18,8 +18,10 @@ use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder, Projection, lit,
 };
 
+use crate::policy::DatasetName;
 use crate::release::{
-    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Leaf, ReleaseSpec, ReleasedNode, half_width_column,
+    ContributionBounds, EpochsRead, GroupingSets, Groups, HALF_WIDTH_TYPE, Leaf, ReleaseSpec, ReleasedNode,
+    half_width_column,
 };
 
 use super::draft::Draft;
@@ -27,7 +29,7 @@ use super::expression::Total;
 use super::known::{known_of, releases_of};
 use super::operators::{Walked, unaliased, unit_of};
 use super::refusal::Refusal;
-use super::relation::{Keys, Origin, PrivateRelation, Relation, ReleasedRelation};
+use super::relation::{EpochColumn, Keys, Origin, PrivateRelation, Relation, ReleasedRelation};
 use super::{AnalysedRelease, Analysis, canonical};
 
 impl Analysis<'_> {
@@ -81,7 +83,7 @@ impl Analysis<'_> {
         let mut outputs = Vec::with_capacity(aggregate.aggr_expr.len());
         for (at, expr) in aggregate.aggr_expr.iter().enumerate() {
             let field = Arc::new(plain(aggregate.schema.field(key_fields.len() + at)));
-            outputs.push((field, draft.output(expr, bounds)?));
+            outputs.push((field, draft.output(expr, bounds, private.epoch.is_some())?));
         }
         let numbers = sets.as_ref().map(|sets| GroupingSets {
             key: keys.len(),
@@ -106,9 +108,11 @@ impl Analysis<'_> {
                 .max(1),
             groups,
             sets: numbers,
+            epochs: private.epoch.as_ref().map(|epoch| EpochsRead { kind: epoch.kind, by_dataset: epoch.read.clone() }),
         });
         let (arguments, filters, notes) = (draft.arguments, draft.filters, draft.notes);
-        let input = input_plan(input, private.unit, &keys, sets.as_deref(), arguments, filters, &spec)?;
+        let epoch = private.epoch.as_ref().map(|epoch| epoch.column);
+        let input = input_plan(input, (private.unit, epoch), &keys, sets.as_deref(), arguments, filters, &spec)?;
         let canonical = canonical::release(&input, &spec, &self.versions, &self.known, &self.releases)?;
         // The same release twice in one query is one: drawn once, paid for once.
         let index = match self.releases.iter().position(|known| known.canonical == canonical) {
@@ -120,6 +124,7 @@ impl Analysis<'_> {
                     input,
                     canonical,
                     datasets: private.datasets.clone(),
+                    epochs: labels(private.epoch.as_ref()),
                     spec: Arc::clone(&spec),
                     reads,
                     reasons,
@@ -208,7 +213,10 @@ impl Analysis<'_> {
         // A unit has one value of such keys, says the owner; one that has more counts in the group of one of them.
         if !keys.is_empty() && keys.iter().all(|key| key.facts.per_unit) && l0 > 1 {
             l0 = 1;
-            of_groups = "a unit has one value of these keys, says the owner; it is held to that";
+            of_groups = match &private.epoch {
+                None => "a unit has one value of these keys, says the owner; it is held to that",
+                Some(_) => "a unit has one value of these keys in an epoch; it is held to that",
+            };
         }
         let mut rows = least(
             privacy().map(|privacy| privacy.max_rows_per_unit_per_group).min(),
@@ -266,6 +274,13 @@ impl Analysis<'_> {
     }
 }
 
+/// By dataset, the names of the epochs that are read.
+fn labels(epoch: Option<&EpochColumn>) -> BTreeMap<DatasetName, Vec<String>> {
+    let Some(epoch) = epoch else { return BTreeMap::new() };
+    let named = |numbers: &BTreeSet<i32>| numbers.iter().map(|number| epoch.kind.label(*number)).collect();
+    epoch.read.iter().map(|(name, numbers)| (name.clone(), named(numbers))).collect()
+}
+
 /// A field without metadata, for the result.
 fn plain(field: &Field) -> Field {
     Field::new(field.name(), field.data_type().clone(), true)
@@ -273,20 +288,21 @@ fn plain(field: &Field) -> Field {
 
 fn input_plan(
     input: LogicalPlan,
-    unit: usize,
+    (unit, epoch): (usize, Option<usize>),
     keys: &[Total],
     sets: Option<&[GroupingSet]>,
     arguments: Vec<Expr>,
     filters: Vec<Expr>,
     spec: &ReleaseSpec,
 ) -> Result<LogicalPlan, Refusal> {
-    let unit = unit_of(&input, unit);
+    let (unit, epoch) = (unit_of(&input, unit), epoch.map(|epoch| unit_of(&input, epoch)));
     let input = match sets {
         None => input,
         Some(sets) => for_each_set(input, sets, spec)?,
     };
     let number = || Expr::Column(Column::new_unqualified(SET_COLUMN));
     let mut exprs = vec![unit.alias("unit")];
+    exprs.extend(epoch.map(|epoch| epoch.alias("epoch")));
     for (at, key) in keys.iter().enumerate() {
         // The result's type: under a union or a cast the two agree already.
         let to = spec.keys[at].data_type();

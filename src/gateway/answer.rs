@@ -1,5 +1,7 @@
 //! What a caller is told: released values with their price and their error.
 
+use std::collections::BTreeMap;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde::Serialize;
@@ -81,6 +83,8 @@ pub struct Accuracy {
 /// What the query costs, whole.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PrivacyFacts {
+    /// What is promised, in words: whose rows together are protected. With epochs that is one unit in one epoch.
+    pub guarantee: String,
     /// The price as asked or defaulted.
     pub epsilon: f64,
     /// The δ at which that ε is stated.
@@ -94,6 +98,9 @@ pub struct PrivacyFacts {
     pub cached: bool,
     /// What each account paid (would pay, in a dry run); empty when `cached`.
     pub charges: Vec<ChargeLine>,
+    /// By dataset that has epochs, those that are read: each is charged, and no other.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<String, Vec<String>>,
 }
 
 /// One account's part of a charge.
@@ -177,8 +184,10 @@ pub struct DatasetDescription {
     pub columns: Vec<ColumnDescription>,
     /// What is protected and how, as stated by the policy (`null` for public tables): `unit`, `unit_domain`,
     /// `min_group_size`, `max_groups_per_unit`, `max_rows_per_unit_per_group`, `accounting`, `default_epsilon`,
-    /// `max_epsilon`, `purposes`, `valid_until`.
+    /// `max_epsilon`, `purposes`, `valid_until`, and with epochs `epoch`, `epoch_column` and `epoch_from`.
     pub privacy: Option<serde_json::Value>,
+    /// What is promised, in words; `null` for public tables.
+    pub guarantee: Option<String>,
     /// For a collection: its members.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,

@@ -1,6 +1,6 @@
 //! The main job: a question becomes a private answer, charged before it is drawn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -178,6 +178,7 @@ impl Gateway {
             with_error_columns: question.with_error_columns,
             max_cells: self.limits.max_cells,
             diagnostics: question.diagnostics,
+            today: now.date_naive(),
         };
         // Which groups there are may depend on public tables: their keys are read, and the analysis made again with them.
         let mut public = PublicRows::none();
@@ -502,6 +503,8 @@ impl Gateway {
             query_id,
             accuracy: vec![None; schema.fields().len()],
             privacy: PrivacyFacts {
+                guarantee: "no private data is read".to_owned(),
+                epochs: BTreeMap::new(),
                 epsilon: 0.0,
                 delta: 0.0,
                 rho: None,

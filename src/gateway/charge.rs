@@ -100,7 +100,16 @@ pub(super) async fn accounts(
             of_dataset.push(shared(Scope::Agency(agency.to_owned()), &policy.budget.per_agency));
         }
         of_dataset.push(shared(Scope::AllConsumers, &policy.budget.all_consumers));
-        accounts.extend(of_dataset);
+        match release.epochs.get(name) {
+            None => accounts.extend(of_dataset),
+            // Block composition: each epoch that is read pays in full.
+            Some(epochs) => accounts.extend(epochs.iter().flat_map(|epoch| {
+                of_dataset.iter().cloned().map(|mut line| {
+                    line.account.epoch = Some(epoch.clone());
+                    line
+                })
+            })),
+        }
     }
     accounts.extend(domain_accounts(store, release, cost, payer).await?);
     Ok(accounts)
@@ -111,7 +120,7 @@ pub(super) async fn accounts(
 /// There is one for each period for which any dataset of the domain has a `per_consumer_in_domain`, and one for life, and
 /// every release in the domain is charged to all of them, so that a cap counts what was learnt from everybody's data. It is
 /// limited by the caps of the policies that are read, and by an administrator's grant on `domain:NAME`: no owner limits
-/// what others answer. They add up ρ, also where the datasets' accounts add up ε, since one domain may have both.
+/// what others answer. Epochs are not told apart here: a domain may have datasets without, whose charges are on every epoch. They add up ρ, also where the datasets' accounts add up ε, since one domain may have both.
 async fn domain_accounts(
     store: &dyn Store,
     release: &AnalysedRelease,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use crate::catalog::{Catalog, Entry, OWNER_COLUMN, Status};
-use crate::policy::{DatasetName, DatasetPolicy, PublicGroups};
+use crate::policy::{DatasetName, DatasetPolicy, Epochs, PublicGroups};
 
+use super::facts::guarantee;
 use super::{Caller, Code, ColumnDescription, DatasetDescription, Gateway, GatewayError, authorise, run_blocking};
 
 impl Gateway {
@@ -65,6 +66,7 @@ fn describe(catalog: &Catalog, name: &DatasetName, entry: &Entry) -> DatasetDesc
         kind,
         description,
         columns: schema.map(|schema| columns(&schema, &policies)).unwrap_or_default(),
+        guarantee: (!policies.is_empty()).then(|| guarantee(policies.iter())),
         privacy: privacy(&policies),
         members,
         suspended: catalog.unserved(name).map(|(by, status)| authorise::unserved(by, status)),
@@ -126,7 +128,7 @@ fn privacy(policies: &[Arc<DatasetPolicy>]) -> Option<serde_json::Value> {
         .filter(|policy| !policy.purposes.is_empty())
         .map(|policy| policy.purposes.clone())
         .reduce(|all, one| all.intersection(&one).cloned().collect());
-    Some(serde_json::json!({
+    let mut facts = serde_json::json!({
         "unit": first.privacy.unit,
         "unit_domain": first.privacy.unit_domain,
         "min_group_size": all().map(|privacy| privacy.min_group_size).max(),
@@ -137,5 +139,14 @@ fn privacy(policies: &[Arc<DatasetPolicy>]) -> Option<serde_json::Value> {
         "max_epsilon": budgets().map(|budget| budget.max_query).min(),
         "purposes": purposes.unwrap_or_default(),
         "valid_until": policies.iter().filter_map(|policy| policy.valid_until).min().map(|day| day.to_string()),
-    }))
+    });
+    let epochs: Vec<&Epochs> = all().filter_map(|privacy| privacy.epochs.as_ref()).collect();
+    if let (Some(first), Some(object)) = (epochs.first(), facts.as_object_mut()) {
+        object.insert("epoch".to_owned(), first.kind.as_str().into());
+        object.insert("epoch_column".to_owned(), first.column.as_str().into());
+        // From this day on there are epochs of every member.
+        let from = epochs.iter().map(|epochs| epochs.from).max();
+        object.insert("epoch_from".to_owned(), from.map(|day| day.to_string()).into());
+    }
+    Some(facts)
 }

@@ -11,6 +11,7 @@ use crate::accounting::Loss;
 use crate::analysis::{Analysed, AnalysedRelease, relations};
 use crate::release::{Groups, Measure, MeasureKind, Output, ReleaseSpec, Statistic};
 
+use super::facts::guarantee;
 use super::price::{Priced, PricedRelease, cheapest};
 use super::{ChargeLine, GatewayError, translate};
 
@@ -42,6 +43,7 @@ pub(super) fn lines(analysed: &Analysed, priced: &Priced, charges: &[ChargeLine]
         lines.push(format!("release {} of {count}", at + 1));
         lines.extend(of_release(release, noise).into_iter().map(|line| format!("  {line}")));
     }
+    lines.push(format!("promised: {}", guarantee(analysed.datasets().values())));
     lines.push(format!("price: epsilon {} at delta {}", priced.epsilon, priced.query_delta));
     for charge in charges {
         let loss = match (charge.rho, charge.epsilon) {
@@ -70,7 +72,10 @@ fn of_release(release: &AnalysedRelease, noise: &PricedRelease) -> Vec<String> {
         Loss::Zcdp(rho) => format!("pays rho {rho} and delta {}", noise.cost().delta),
         Loss::Pure(epsilon) => format!("pays epsilon {epsilon} and delta {}", noise.cost().delta),
     }];
-    lines.push(format!("one {} counts in", spec.unit_domain));
+    lines.push(match &spec.epochs {
+        None => format!("one {} counts in", spec.unit_domain),
+        Some(epochs) => format!("one {} in one {} counts in", spec.unit_domain, epochs.kind),
+    });
     lines.extend(release.reasons.iter().map(|reason| format!("  {reason}")));
     lines.extend(release.notes.iter().cloned());
     lines.push(groups(spec, noise));
@@ -99,6 +104,9 @@ fn of_release(release: &AnalysedRelease, noise: &PricedRelease) -> Vec<String> {
             read_off(output),
             error * 100.0
         ));
+    }
+    for (name, epochs) in &release.epochs {
+        lines.push(format!("reads, and charges by itself, each of these of {name}: {}", epochs.join(", ")));
     }
     lines.push("rows:".to_owned());
     lines.extend(relations(&release.input).into_iter().map(|line| format!("  {line}")));

@@ -1,5 +1,6 @@
 //! What an answer says of itself, and the forms in which its rows are kept and told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -10,6 +11,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::accounting::{Accounting, Loss, pure_as_zcdp};
 use crate::analysis::{Analysed, Origin};
+use crate::policy::DatasetPolicy;
 use crate::release::{Groups, MeasureKind, Output, ReleaseSpec};
 
 use super::price::{Priced, PricedRelease};
@@ -33,7 +35,16 @@ impl Facts<'_> {
             Loss::Zcdp(rho) => Some(rho),
             Loss::Pure(epsilon) => zcdp.then(|| pure_as_zcdp(epsilon)),
         };
+        let mut epochs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, read) in self.analysed.releases().iter().flat_map(|release| &release.epochs) {
+            let all = epochs.entry(name.to_string()).or_default();
+            all.extend(read.iter().cloned());
+            all.sort();
+            all.dedup();
+        }
         PrivacyFacts {
+            guarantee: guarantee(self.analysed.datasets().values()),
+            epochs,
             epsilon: self.priced.epsilon.to_f64(),
             delta: match accounting {
                 Accounting::Zcdp => self.priced.query_delta.to_f64(),
@@ -120,6 +131,12 @@ impl Facts<'_> {
             quantile: None,
         })
     }
+}
+
+/// What is promised of several datasets, in words: what is promised of each, once.
+pub(super) fn guarantee<'a>(policies: impl Iterator<Item = &'a Arc<DatasetPolicy>>) -> String {
+    let promised: BTreeSet<String> = policies.map(|policy| policy.privacy.guarantee()).collect();
+    promised.into_iter().collect::<Vec<_>>().join("; and ")
 }
 
 /// The result's columns as the SQL names them, without qualifiers.

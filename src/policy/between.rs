@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::epoch::EpochKind;
 use super::error::{Fault, PolicyErrors, Problem};
 use super::model::{Collection, DatasetPolicy, PolicyFile};
 use super::name::DatasetName;
@@ -162,6 +163,16 @@ fn check_members(files: &[&PolicyFile], complete: bool, problems: &mut Vec<Probl
                     first: first.name.to_string(),
                     first_unit: first.privacy.unit.clone(),
                     first_domain: first.privacy.unit_domain.clone(),
+                });
+            }
+            let kind = |policy: &DatasetPolicy| policy.privacy.epochs.as_ref().map(|epochs| epochs.kind);
+            if kind(member) != kind(first) {
+                let word = |policy| kind(policy).map_or("none", EpochKind::as_str);
+                refuse(Fault::MemberEpoch {
+                    member: member.name.to_string(),
+                    found: word(member),
+                    first: first.name.to_string(),
+                    first_found: word(first),
                 });
             }
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::column::{Bounds, ColumnPolicy, PublicGroups, Uses};
+use super::epoch::Epochs;
 use super::model::{Approval, Budget, Cap, Collection, Consumers, DatasetPolicy, PolicyFile, Privacy, PublicTable};
 use super::price::Price;
 use super::source::key_path;
@@ -256,7 +257,16 @@ fn of_privacy(changes: &mut Changes, old: &Privacy, new: &Privacy) {
         max_rows_per_unit_per_group,
         max_rows_per_unit,
         accounting,
+        epochs,
     } = old;
+    let begins = |epochs: &Option<Epochs>| epochs.as_ref().map(|epochs| epochs.from);
+    changes.optional(
+        "privacy.epoch_from",
+        (begins(epochs).as_ref(), begins(&new.epochs).as_ref()),
+        false,
+        |_, _| Effect::Either,
+        "from when on rows are read; each epoch that begins has a budget of its own",
+    );
     changes.value("privacy.unit", (unit, &new.unit), |_, _| Effect::Either, "whom the promise protects");
     changes.value(
         "privacy.unit_domain",

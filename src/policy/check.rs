@@ -14,7 +14,8 @@ use super::warning::{Advice, Warning, advise};
 /// types of the columns.
 ///
 /// # Errors
-/// When the unit's column is not there or is of a type whose equality is not exact, when the file mentions a column
+/// When the unit's column is not there or is of a type whose equality is not exact, when the column that cuts epochs is not
+/// there or is no time in UTC, when the file mentions a column
 /// that is not there, and when bounds or public groups do not fit their column's type. Each points at its line.
 pub fn check_against_schema(policy: &DatasetPolicy, schema: &Schema) -> Result<Vec<Warning>, PolicyErrors> {
     let mut problems = Vec::new();
@@ -29,6 +30,16 @@ pub fn check_against_schema(policy: &DatasetPolicy, schema: &Schema) -> Result<V
             refuse("privacy.unit", fault);
         }
         Some(_) => {}
+    }
+    if let Some(epochs) = &policy.privacy.epochs {
+        match type_of(schema, &epochs.column) {
+            None => refuse("privacy.epoch_column", unknown_column(schema, &epochs.column)),
+            Some(data_type) if !types::is_moment(data_type) => {
+                let fault = Fault::EpochColumnType { column: epochs.column.clone(), found: data_type.to_string() };
+                refuse("privacy.epoch_column", fault);
+            }
+            Some(_) => {}
+        }
     }
     for (name, column) in &policy.columns {
         let key = key_path("columns", name);

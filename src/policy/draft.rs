@@ -106,6 +106,7 @@ pub fn draft(location: &str, schema: &Schema, owner: &str, name: &str) -> String
         quoted(location),
     );
     text.push_str(&privacy(unit.as_ref()));
+    text.push_str(&epochs(schema));
     text.push_str(BUDGET);
     for field in schema.fields() {
         let is_unit = unit.as_ref().is_some_and(|unit| unit.column == field.name().as_str());
@@ -174,7 +175,22 @@ fn privacy(unit: Option<&Unit<'_>>) -> String {
          # is scaled down or left out.\n\
          max_groups_per_unit = 8\n\
          max_rows_per_unit_per_group = 50\n\
-         accounting = \"zcdp\"                # or \"pure\"\n\n"
+         accounting = \"zcdp\"                # or \"pure\"\n"
+    )
+}
+
+/// The keys of epochs behind `#`, where a column could cut them.
+fn epochs(schema: &Schema) -> String {
+    let Some(moment) = schema.fields().iter().find(|field| types::is_moment(field.data_type())) else {
+        return "\n".to_owned();
+    };
+    format!(
+        "# With epochs each month (or quarter, or year) of new data brings a budget of its own, and the promise is per unit\n\
+         # and month. All three lines, or none; rows before the first day are never read.\n\
+         # epoch = \"month\"\n\
+         # epoch_column = {}\n\
+         # epoch_from = 2024-01-01\n\n",
+        quoted(moment.name())
     )
 }
 

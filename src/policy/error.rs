@@ -7,7 +7,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
+
 use super::column::{KeyKind, MAX_PUBLIC_GROUPS};
+use super::epoch::EpochKind;
 use super::model::PolicyFile;
 use super::name::NameError;
 use super::source::Position;
@@ -169,6 +172,17 @@ pub enum Fault {
     #[error("\"*\" already means everyone: write [\"*\"], or list the consumers without it")]
     EveryoneAndSome,
 
+    // ---- epochs ----
+    /// A key of epochs where there are none.
+    #[error("means nothing without epochs: add `epoch = \"month\"` (or \"quarter\", \"year\"), or remove it")]
+    WithoutEpoch,
+    /// A beginning that is no epoch's.
+    #[error("must be the first day of a {kind}, not {found}: write {first}")]
+    EpochFrom { kind: EpochKind, found: NaiveDate, first: NaiveDate },
+    /// A beginning that is out of reach.
+    #[error("must lie from 1900 to 2199, not {found}")]
+    EpochYear { found: NaiveDate },
+
     // ---- budgets ----
     /// An ε that buys nothing or everything.
     #[error("an epsilon must be a number above 0, at least 1e-12 and at most 1000000, not {found}")]
@@ -273,6 +287,12 @@ pub enum Fault {
     )]
     MemberUnit { member: String, unit: String, domain: String, first: String, first_unit: String, first_domain: String },
 
+    /// Members whose time is cut in different ways.
+    #[error(
+        "the epochs of `{member}` are: {found}, but those of `{first}`: {first_found}; members of a collection share them"
+    )]
+    MemberEpoch { member: String, found: &'static str, first: String, first_found: &'static str },
+
     // ---- a policy that its steward sends ----
     /// Data that lies where another policy's data lies or lay. Does not say whose, since it may be another owner's.
     #[error("this place is not free: data lies, or has lain, under another policy there, and its budget would be two")]
@@ -298,6 +318,9 @@ pub enum Fault {
     /// A unit of a type whose equality is not exact.
     #[error("`{column}` is of type {found}; a privacy unit must be an integer, a string or binary")]
     UnitType { column: String, found: String },
+    /// A time of a type that is none.
+    #[error("`{column}` is of type {found}; epochs are cut by a date, or by a timestamp without zone or in \"UTC\"")]
+    EpochColumnType { column: String, found: String },
     /// Bounds on what is no number.
     #[error("bounds are for numbers, and `{column}` is of type {found}: remove them")]
     BoundsType { column: String, found: String },

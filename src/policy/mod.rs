@@ -15,6 +15,7 @@ mod check;
 mod column;
 mod diff;
 mod draft;
+mod epoch;
 mod error;
 mod load;
 mod model;
@@ -37,6 +38,7 @@ pub use check::check_against_schema;
 pub use column::{Bounds, BoundsError, ColumnPolicy, Key, KeyKind, MAX_PUBLIC_GROUPS, Number, PublicGroups, Use, Uses};
 pub use diff::diff;
 pub use draft::draft;
+pub use epoch::{EpochKind, Epochs};
 pub use error::{Fault, PolicyErrors, Problem};
 pub use load::{load_dir, load_file};
 pub use model::{

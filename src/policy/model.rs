@@ -11,6 +11,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::column::ColumnPolicy;
+use super::epoch::Epochs;
 use super::name::DatasetName;
 use super::price::Price;
 use super::source::Source;
@@ -198,6 +199,25 @@ pub struct Privacy {
     pub max_rows_per_unit: Option<u64>,
     /// What the dataset's accounts add up.
     pub accounting: Accounting,
+    /// The epochs into which its time is cut. With them the protected unit is, throughout, a unit in one epoch.
+    pub epochs: Option<Epochs>,
+}
+
+impl Privacy {
+    /// What is promised, in words: as every answer, report and description of the dataset says it.
+    #[must_use]
+    pub fn guarantee(&self) -> String {
+        let unit = &self.unit_domain;
+        match &self.epochs {
+            None => {
+                format!("user-level differential privacy, per {unit}: all rows of one {unit} together are protected")
+            }
+            Some(Epochs { kind, .. }) => format!(
+                "user-level differential privacy, per {unit} and {kind}: all rows of one {unit} in one {kind} together are \
+                 protected; over several {kind}s of one {unit} the promise is weaker"
+            ),
+        }
+    }
 }
 
 /// What may be spent of a dataset's privacy.

@@ -6,6 +6,7 @@
 
 use super::between::problem;
 use super::error::{Fault, PolicyErrors};
+use super::epoch::Epochs;
 use super::model::{Budget, Cap, DatasetPolicy, PolicyFile, Privacy};
 
 /// Checks that `new` may follow `old` under the same name.
@@ -46,7 +47,13 @@ fn hold_accounts(old: &DatasetPolicy, new: &DatasetPolicy, hold: &mut impl FnMut
         max_groups_per_unit: _,
         max_rows_per_unit_per_group: _,
         max_rows_per_unit: _,
+        epochs,
     } = &old.privacy;
+    let cut = |epochs: &Option<Epochs>| {
+        let cut = epochs.as_ref().map(|epochs| format!("{} of {}", epochs.kind.as_str(), epochs.column));
+        cut.unwrap_or_else(|| "none".to_owned())
+    };
+    hold("privacy.epoch", &cut(epochs), &cut(&new.privacy.epochs));
     hold("privacy.unit", unit, &new.privacy.unit);
     hold("privacy.unit_domain", unit_domain, &new.privacy.unit_domain);
     hold("privacy.accounting", &accounting.to_string(), &new.privacy.accounting.to_string());

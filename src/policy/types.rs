@@ -29,6 +29,16 @@ pub(super) fn is_unit(data_type: &DataType) -> bool {
         )
 }
 
+/// Whether values of this type say when a row happened, in UTC.
+pub(super) fn is_moment(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Date32 | DataType::Date64 => true,
+        // Another zone's months are not those of UTC, and SQL over the column speaks of the zone's.
+        DataType::Timestamp(_, zone) => zone.as_deref().is_none_or(|zone| zone == "UTC"),
+        _ => false,
+    }
+}
+
 /// Whether values of this type can be summed.
 pub(super) fn is_number(data_type: &DataType) -> bool {
     value_type(data_type).is_numeric()

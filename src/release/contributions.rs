@@ -8,6 +8,9 @@
 //!  a    Z     9
 //! ```
 //!
+//! With epochs the left column is the pair of a unit and an epoch, and bounds are the pair's; but `units` counts a unit
+//! once in a group, in however many epochs it is there.
+//!
 //! All rows of a unit must be in one partition: the operator above asks for that. Every step is over whole units, so
 //! the result does not depend on the order of rows, or on how they were split into batches.
 
@@ -25,6 +28,7 @@ use hashbrown::{HashSet, HashTable};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
+use super::counted_units::CountedUnits;
 use super::quantile::{Candidates, WHOLE, Weights, add, compact};
 use super::spec::{ContributionBounds, GroupingSets, Measure, MeasureKind, ReleaseSpec};
 
@@ -135,7 +139,7 @@ impl Contributions {
     /// # Errors
     /// When a type cannot be grouped.
     pub fn new(spec: Arc<ReleaseSpec>, selection_key: SelectionKey, schema: &Schema) -> Result<Self> {
-        let unit = Arc::new(Schema::new(vec![schema.field(ReleaseSpec::UNIT).clone()]));
+        let unit = Arc::new(Schema::new(schema.fields()[..spec.unit_width()].to_vec()));
         let groups =
             if spec.keys.is_empty() { None } else { Some(new_group_values(key_schema(&spec), &GroupOrdering::None)?) };
         let columns = spec
@@ -185,13 +189,13 @@ impl Contributions {
     /// # Errors
     /// When a column has another type than the specification was made for.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let unit = batch.column(ReleaseSpec::UNIT);
-        if unit.logical_null_count() > 0 {
+        let unit = &batch.columns()[..self.spec.unit_width()];
+        if unit.iter().any(|part| part.logical_null_count() > 0) {
             // They are dropped at the scan; a fault there must not make one unit of all such rows.
-            return internal_err!("a row without a privacy unit reached the bounding of contributions");
+            return internal_err!("a row without a privacy unit or epoch reached the bounding of contributions");
         }
         self.unit_codes.clear();
-        self.units.intern(std::slice::from_ref(unit), &mut self.unit_codes)?;
+        self.units.intern(unit, &mut self.unit_codes)?;
         self.group_codes.clear();
         match &mut self.groups {
             None => self.group_codes.resize(batch.num_rows(), 0),
@@ -278,13 +282,20 @@ impl Contributions {
         // By measure of distinct values, these by slot.
         let values: Vec<Option<BySlot>> =
             self.columns.iter_mut().map(|column| column.values.take().map(BySlot::new)).collect();
+        let mut counted = match self.spec.epochs {
+            None => None,
+            Some(_) => Some(CountedUnits::new(&unit_keys, groups, self.spec.measures.len())?),
+        };
+        let order: Vec<usize> = counted.as_ref().map_or_else(|| (0..units).collect(), CountedUnits::order);
         let mut kept = Vec::new();
-        for unit in 0..units {
+        for unit in order {
             kept.clear();
             kept.extend_from_slice(by_unit.slots(unit));
             chooser.bound(unit, &self.slots.group, &mut kept)?;
             for slot in &kept {
-                sums.units[self.slots.group[*slot as usize] as usize] += 1;
+                let group = self.slots.group[*slot as usize];
+                let first = counted.as_mut().is_none_or(|counted| counted.is_first(unit, group, 0));
+                sums.units[group as usize] += i64::from(first);
             }
             for (at, (measure, column)) in self.spec.measures.iter().zip(&self.columns).enumerate() {
                 let (rows, total_rows) = measure.rows(&self.spec.bounds);
@@ -293,6 +304,13 @@ impl Contributions {
                         for slot in &kept {
                             let group = self.slots.group[*slot as usize];
                             chooser.values(unit, group, values.of(*slot), rows, &mut groups[group as usize])?;
+                        }
+                    }
+                    (Sums::Whole(groups), _) if counted.is_some() && measure.kind == MeasureKind::Units => {
+                        for slot in kept.iter().filter(|slot| column.rows[**slot as usize] > 0) {
+                            let group = self.slots.group[*slot as usize];
+                            let first = counted.as_mut().is_none_or(|counted| counted.is_first(unit, group, 1 + at));
+                            groups[group as usize] += i128::from(first);
                         }
                     }
                     (Sums::Whole(groups), _) => {

@@ -12,8 +12,10 @@ mod accuracy;
 mod bound_exec;
 mod cap;
 mod contributions;
+mod counted_units;
 mod draw;
 mod draw_exec;
+mod epoch;
 mod lattice;
 mod moments;
 mod node;
@@ -32,12 +34,13 @@ pub use contributions::{Contributions, GroupSums, SelectionKey, Sums};
 pub use draw::draw_exactly;
 pub use draw::{Merge, draw};
 pub use draw_exec::DrawExec;
+pub use epoch::EpochOf;
 pub use lattice::{Described, Lattice};
 pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
 pub use planner::ReleasePlanner;
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
 pub use quantile::{Candidates, Weights};
 pub use spec::{
-    ContributionBounds, GroupingSets, Groups, HALF_WIDTH_TYPE, Histogram, Measure, MeasureKind, Output, Quantile,
-    ReleaseSpec, Statistic, half_width_column, is_half_width_column,
+    ContributionBounds, EpochsRead, GroupingSets, Groups, HALF_WIDTH_TYPE, Histogram, Measure, MeasureKind, Output,
+    Quantile, ReleaseSpec, Statistic, half_width_column, is_half_width_column,
 };

@@ -1,11 +1,18 @@
 //! What a release does with its rows: a value of plain data, made by the analysis, read by all that follows.
 //!
 //! ```text
-//! input columns:  unit | key 0 .. | argument 0 .. | filter 0 ..
+//! input columns:  unit | epoch? | key 0 .. | argument 0 .. | filter 0 ..
 //! ```
+//!
+//! With epochs, what is bounded is a *pair*: a unit in one epoch. All that is said of a unit here is then said of a pair,
+//! but for one thing: units are counted as units, however many epochs they are there in.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::ScalarValue;
+
+use crate::policy::{DatasetName, EpochKind};
 
 use super::lattice::Lattice;
 use super::quantile::Candidates;
@@ -199,6 +206,17 @@ pub struct ReleaseSpec {
     pub groups: Groups,
     /// `GROUPING SETS`: which key names the set, and how many groups of each one unit touches.
     pub sets: Option<GroupingSets>,
+    /// The epochs that it reads, if its datasets have epochs.
+    pub epochs: Option<EpochsRead>,
+}
+
+/// The epochs that a release reads: each is charged in full, and no other epoch's rows reach the release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochsRead {
+    /// How long they are, in all datasets of the release.
+    pub kind: EpochKind,
+    /// By dataset, the numbers of its epochs.
+    pub by_dataset: BTreeMap<DatasetName, BTreeSet<i32>>,
 }
 
 /// Several groupings of one release; the set is part of the group key (DESIGN 4.1).
@@ -217,28 +235,40 @@ impl ReleaseSpec {
     /// Where the unit's id is in the input.
     pub const UNIT: usize = 0;
 
+    /// Where the row's epoch is in the input, if it has one.
+    #[must_use]
+    pub const fn epoch_column(&self) -> Option<usize> {
+        if self.epochs.is_some() { Some(Self::UNIT + 1) } else { None }
+    }
+
+    /// How many columns name the unit, or the pair of a unit and an epoch: the first ones of the input.
+    #[must_use]
+    pub const fn unit_width(&self) -> usize {
+        if self.epochs.is_some() { 2 } else { 1 }
+    }
+
     /// Where key `at` is in the input.
     #[must_use]
     pub const fn key_column(&self, at: usize) -> usize {
-        1 + at
+        self.unit_width() + at
     }
 
     /// Where argument `at` is in the input.
     #[must_use]
     pub fn argument_column(&self, at: usize) -> usize {
-        1 + self.keys.len() + at
+        self.unit_width() + self.keys.len() + at
     }
 
     /// Where filter `at` is in the input.
     #[must_use]
     pub fn filter_column(&self, at: usize) -> usize {
-        1 + self.keys.len() + self.arguments + at
+        self.unit_width() + self.keys.len() + self.arguments + at
     }
 
     /// How many columns the input has.
     #[must_use]
     pub fn input_width(&self) -> usize {
-        1 + self.keys.len() + self.arguments + self.filters
+        self.unit_width() + self.keys.len() + self.arguments + self.filters
     }
 
     /// Whether which groups appear depends on the data: always with private keys, and with public ones when k > 1.

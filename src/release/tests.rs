@@ -35,6 +35,7 @@ fn spec(groups: u64, rows: u64, total_rows: Option<u64>, k: u64) -> ReleaseSpec 
         min_group_size: k,
         groups: Groups::Private,
         sets: None,
+        epochs: None,
     }
 }
 

@@ -281,6 +281,7 @@ fn no_draw_shows_a_destination_of_few_aircraft() {
         min_group_size: K,
         groups: Groups::Private,
         sets: None,
+        epochs: None,
     });
     let batches = columns_of(&flights("UA"), &["tailnum", "dest"]);
     let mut contributions = Contributions::new(Arc::clone(&spec), [7; 16], &batches[0].schema()).unwrap();
@@ -634,4 +635,76 @@ async fn a_private_row_meets_few_public_rows() {
     assert_eq!(opened.charges().await, 0);
     opened.ask(from, 0.2).await.unwrap();
     assert_eq!(opened.charges().await, 1);
+}
+
+/// United's flights of 2013, with a budget for each month.
+fn monthly(dir: &Path) -> PathBuf {
+    let policies = dir.join("policies");
+    fs::create_dir_all(&policies).unwrap();
+    let airlines = fs::read_to_string(repository().join("policies/airlines/united.flights.toml")).unwrap();
+    let data = repository().join("tests/data/flights/UA.parquet");
+    let text: String = airlines
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("location") => format!("location = {:?}\n", data.display().to_string()),
+            line if line.starts_with("unit_domain") => {
+                format!("{line}\nepoch = \"month\"\nepoch_column = \"flight_date\"\nepoch_from = 2013-01-01\n")
+            }
+            line => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(policies.join("united.flights.toml"), text).unwrap();
+    policies
+}
+
+#[tokio::test]
+async fn a_query_of_two_months_reads_exactly_these_and_says_what_is_promised() {
+    let opened = Opened::over(monthly).await;
+    let sql = "SELECT origin, count(*) AS n FROM united.flights \
+               WHERE flight_date >= '2013-01-15' AND flight_date < '2013-03-01' GROUP BY origin";
+    let promised = "user-level differential privacy, per aircraft and month: all rows of one aircraft in one month together \
+                    are protected; over several months of one aircraft the promise is weaker";
+    let explained = opened.ask(&format!("EXPLAIN PRIVACY {sql}"), 0.5).await.unwrap();
+    let lines = lines_of(&explained);
+    for line in [
+        format!("promised: {promised}"),
+        "  one aircraft in one month counts in".to_owned(),
+        "  reads, and charges by itself, each of these of united.flights: 2013-01, 2013-02".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line}\n{}", lines.join("\n"));
+    }
+    assert!(
+        lines.iter().any(|line| line.contains("only the months 2013-01, 2013-02 by flights.flight_date")),
+        "{lines:?}"
+    );
+    assert_eq!(opened.charges().await, 0);
+    let answer = opened.ask(sql, 0.5).await.unwrap();
+    let months = vec!["2013-01".to_owned(), "2013-02".to_owned()];
+    assert_eq!(answer.privacy.epochs, BTreeMap::from([("united.flights".to_owned(), months)]));
+    assert_eq!(answer.privacy.guarantee, promised);
+    assert!(answer.rows.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>() > 0);
+    let described = opened.gateway.dataset(&opened.caller, "united.flights").await.unwrap();
+    assert_eq!(described.guarantee.as_deref(), Some(promised));
+    let facts = described.privacy.unwrap();
+    assert_eq!((&facts["epoch"], &facts["epoch_column"]), (&json!("month"), &json!("flight_date")));
+    assert_eq!(facts["epoch_from"], json!("2013-01-01"));
+}
+
+#[tokio::test]
+async fn diagnostics_of_a_dataset_with_epochs_are_of_units_in_epochs() {
+    let opened = Opened::over(monthly).await;
+    let sql = "SELECT dest, avg(dep_delay) FROM united.flights WHERE flight_date < '2013-03-01' GROUP BY dest";
+    let asked = Question { diagnostics: true, ..question(sql, 1.0) };
+    let answer = opened.gateway.ask(&opened.caller, asked).await.unwrap();
+    let [diagnostics] = &answer.diagnostics[..] else { panic!("one release") };
+    assert!(diagnostics.units_in_more_groups.is_some_and(|share| (0.0..=1.0).contains(&share)), "{diagnostics:?}");
+}
+
+fn lines_of(answer: &Answer) -> Vec<String> {
+    let batches = answer.rows.as_ref().unwrap();
+    let of = |batch: &RecordBatch| {
+        let column = batch.column(0).as_string::<i32>().clone();
+        (0..column.len()).map(move |at| column.value(at).to_owned()).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of).collect()
 }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::fixture::repository;
 
 /// What each stage may import: the diagram of `src/lib.rs`, as a table. `mechanism` and `accounting` are one floor, as are
-/// `release` and `engine`. The verifier in `release` knows the catalog's tables, since it must tell whose rows it sees.
+/// `release` and `engine`. The verifier in `release` knows the catalog's tables, since it must tell whose rows it
+/// sees, and the policies' calendar of epochs.
 const LAYERS: [(&str, &[&str]); 14] = [
     ("accounting", &["mechanism"]),
     ("mechanism", &["accounting"]),
     ("policy", &["accounting"]),
-    ("release", &["mechanism", "accounting", "catalog"]),
+    ("release", &["mechanism", "accounting", "catalog", "policy"]),
     ("catalog", &["policy"]),
     ("sql", &["catalog", "policy"]),
     ("engine", &["release", "catalog"]),

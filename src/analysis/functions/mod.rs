@@ -18,6 +18,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::regex::compile_regex;
 use datafusion::logical_expr::{Expr, ScalarUDF};
 
+pub(super) use range::part;
 pub use range::{calendar, interval};
 
 /// The longest pattern of a regular expression, as of LIKE.

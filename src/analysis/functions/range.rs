@@ -70,7 +70,7 @@ pub fn calendar(name: &str, args: &[Expr]) -> Option<RangeInclusive<i64>> {
 }
 
 /// The parts of a date or timestamp that are known here. The engine finds an unknown one only when it meets a row.
-pub(super) fn part(part: &Expr) -> Option<&'static str> {
+pub(in crate::analysis) fn part(part: &Expr) -> Option<&'static str> {
     Some(match text(part)?.to_ascii_lowercase().as_str() {
         "year" => "year",
         "isoyear" => "isoyear",

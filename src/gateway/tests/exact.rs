@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use chrono::NaiveDate;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 
@@ -18,6 +20,9 @@ use crate::catalog::{Catalog, DatasetTable, Freshness, Protection};
 use crate::engine::{Engine, EngineConfig};
 use crate::release::{DrawExec, GroupSums, Merge, NoisePlan, Price, ReleaseNode, draw_exactly};
 use crate::sql::{self, Limits, Planned};
+
+/// The day of every question of these tests.
+pub const TODAY: NaiveDate = NaiveDate::from_ymd_opt(2013, 12, 31).unwrap();
 
 /// The stages of the gateway over a folder of policies, without a ledger.
 pub struct Exact {
@@ -45,7 +50,8 @@ impl Exact {
     /// The same with smaller bounds.
     pub async fn analyse_within(&self, sql: &str, bounds: BoundsRequest) -> Result<Result<Analysed, Refusal>, String> {
         let planned = self.planned(sql).await?;
-        let options = Options { bounds, with_error_columns: false, max_cells: 100_000, diagnostics: false };
+        let options =
+            Options { bounds, with_error_columns: false, max_cells: 100_000, diagnostics: false, today: TODAY };
         let mut public = PublicRows::none();
         loop {
             match analyse(&planned, &options, &public) {
@@ -130,7 +136,16 @@ fn with_units(node: LogicalPlan) -> datafusion::common::Result<Transformed<Logic
     let Some(table) = DatasetTable::of(&scan.source) else { return Ok(Transformed::no(node)) };
     let Protection::Private(policy) = table.protection() else { return Ok(Transformed::no(node)) };
     let unit = Expr::Column(Column::new(Some(scan.table_name.clone()), &policy.privacy.unit));
-    Ok(Transformed::yes(LogicalPlanBuilder::from(node).filter(unit.is_not_null())?.build()?))
+    let mut plan = LogicalPlanBuilder::from(node.clone()).filter(unit.is_not_null())?;
+    if let Some(epochs) = &policy.privacy.epochs {
+        // Neither are rows before the first epoch, or after the last.
+        let moment = Expr::Column(Column::new(Some(scan.table_name.clone()), &epochs.column));
+        let day = |date: NaiveDate| cast(lit(date.to_string()), DataType::Date32);
+        let next = epochs.kind.first_day(epochs.kind.of_date(TODAY) + 1).unwrap();
+        let as_day = cast(moment, DataType::Date32);
+        plan = plan.filter(as_day.clone().gt_eq(day(epochs.from)).and(as_day.lt(day(next))))?;
+    }
+    Ok(Transformed::yes(plan.build()?))
 }
 
 /// Rows of batches as values.

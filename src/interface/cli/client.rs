@@ -215,6 +215,12 @@ pub(super) struct PrivacyView {
     pub(super) cached: bool,
     /// Who pays.
     pub(super) charges: Vec<ChargeView>,
+    /// What is promised, in words.
+    #[serde(default)]
+    pub(super) guarantee: String,
+    /// By dataset that has epochs, those that are read.
+    #[serde(default)]
+    pub(super) epochs: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 /// One account's part.

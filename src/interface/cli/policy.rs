@@ -65,7 +65,12 @@ fn check(paths: &[PathBuf]) -> Result<(), Failure> {
                 }
                 for file in &files {
                     match check_data(file) {
-                        Ok(verdict) => output(format!("{}: {verdict}\n", file.name()).as_bytes())?,
+                        Ok(verdict) => {
+                            output(format!("{}: {verdict}\n", file.name()).as_bytes())?;
+                            if let Some(guarantee) = guarantee_by_epoch(file) {
+                                output(format!("{}: {guarantee}\n", file.name()).as_bytes())?;
+                            }
+                        }
                         Err(CheckFailure::Policy(errors)) => tell(&errors, &mut wrong),
                         Err(CheckFailure::Data(failure)) => {
                             wrong.insert(file.name().to_string());
@@ -78,6 +83,14 @@ fn check(paths: &[PathBuf]) -> Result<(), Failure> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(Failure::Policies { wrong: wrong.len() }) }
+}
+
+/// What is promised, in words, where that is per unit and epoch: less than an owner may think of first.
+fn guarantee_by_epoch(file: &PolicyFile) -> Option<String> {
+    match file {
+        PolicyFile::Private(policy) => policy.privacy.epochs.as_ref().map(|_| policy.privacy.guarantee()),
+        PolicyFile::Public(_) | PolicyFile::Collection(_) => None,
+    }
 }
 
 fn tell(errors: &PolicyErrors, wrong: &mut BTreeSet<String>) {

@@ -153,7 +153,19 @@ pub(super) fn facts(answer: &AnswerView) -> String {
         let (least, likely) = (groups.min_size, groups.units_to_appear_95);
         format!("groups: none of fewer than {least} units appears; one of {likely} does with 95 %")
     });
-    std::iter::once(cost(answer)).chain(accounts).chain(selection).collect::<Vec<_>>().join("\n")
+    // Said where it is less than one may think of first: per unit and epoch.
+    let epochs = answer.privacy.epochs.iter().map(|(dataset, read)| {
+        let read: Vec<_> = read.iter().map(|epoch| printable(epoch)).collect();
+        format!("{}: read {}", printable(dataset), read.join(", "))
+    });
+    let promised = (!answer.privacy.epochs.is_empty()).then(|| printable(&answer.privacy.guarantee).into_owned());
+    std::iter::once(cost(answer))
+        .chain(accounts)
+        .chain(epochs)
+        .chain(promised)
+        .chain(selection)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// What an answer cost, and whom.

@@ -46,6 +46,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
             ),
             headers(
                 ("tollgate-query-id" = String, description = "Names this answer in the ledger and in the log"),
+                ("tollgate-guarantee" = String, description = "What is promised, in words; characters out of ASCII are escaped as \\u{…}"),
                 ("tollgate-epsilon" = f64, description = "The price as asked or defaulted"),
                 ("tollgate-delta" = f64, description = "The δ at which that ε is stated"),
                 ("tollgate-rho" = f64, description = "zCDP loss ρ; absent where every account is pure"),
@@ -149,6 +150,7 @@ fn facts(answer: &Answer, headers: &mut HeaderMap) -> Result<(), EncodingError> 
     let accuracy = serde_json::to_string(&answer.accuracy)?;
     let facts = [
         ("tollgate-query-id", Some(answer.query_id.to_string())),
+        ("tollgate-guarantee", Some(privacy.guarantee.chars().flat_map(char::escape_default).collect())),
         ("tollgate-epsilon", Some(serde_json::to_string(&privacy.epsilon)?)),
         ("tollgate-delta", Some(serde_json::to_string(&privacy.delta)?)),
         ("tollgate-rho", privacy.rho.as_ref().map(serde_json::to_string).transpose()?),

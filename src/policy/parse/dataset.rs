@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use chrono::Datelike;
+
 use super::{BUDGET_KEYS, COLLECTION_KEYS, DATASET_KEYS, HOMES, PRIVACY_KEYS, budget, columns};
 use crate::accounting::Accounting;
+use crate::policy::epoch::{EpochKind, Epochs};
 use crate::policy::error::Fault;
 use crate::policy::model::{
     Approval, Collection, Consumers, DatasetPolicy, MAX_CONTRIBUTION, PolicyFile, Privacy, PublicTable,
@@ -195,6 +198,7 @@ fn privacy(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Privacy> {
     let accounting = reader.optional(section, "accounting", Accounting::default(), |reader, field| {
         reader.word(field, &[("zcdp", Accounting::Zcdp), ("pure", Accounting::Pure)])
     });
+    let epochs = epochs(reader, section);
     if let (Some(in_group), Some(Some(in_all))) = (rows_per_group, max_rows_per_unit)
         && in_all < u64::from(in_group)
     {
@@ -210,7 +214,38 @@ fn privacy(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Privacy> {
         max_rows_per_unit_per_group: rows_per_group?,
         max_rows_per_unit: max_rows_per_unit?,
         accounting: accounting?,
+        epochs: epochs?,
     })
+}
+
+/// The first and the last year in which `epoch_from` may lie: a bound on how many epochs a query can read.
+const EPOCH_YEARS: std::ops::RangeInclusive<i32> = 1900..=2199;
+
+/// The three keys that cut a dataset's time into epochs: all of them, or none.
+#[expect(clippy::option_option, reason = "nothing was read, or it was read that there are none")]
+fn epochs(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Option<Epochs>> {
+    let words = EpochKind::ALL.map(|kind| (kind.as_str(), kind));
+    let kind = reader.optional(section, "epoch", None, |reader, field| reader.word(field, &words).map(Some))?;
+    let Some(kind) = kind else {
+        let strays: Vec<_> = ["epoch_column", "epoch_from"].into_iter().filter(|key| section.contains(key)).collect();
+        for key in &strays {
+            reader.refuse_key_of(section, key, Fault::WithoutEpoch);
+        }
+        return strays.is_empty().then_some(None);
+    };
+    let column = reader.required(section, "epoch_column", "epoch_column = \"order_date\"", |reader, field| {
+        reader.text(field, "a column's name in quotes", "name the column that says when a row happened")
+    });
+    let from = reader.required(section, "epoch_from", "epoch_from = 2024-01-01", |reader, field| {
+        let date = reader.date(field)?;
+        let first = kind.first_day(kind.of_date(date)).filter(|first| EPOCH_YEARS.contains(&first.year()));
+        match first {
+            Some(first) if first == date => Some(date),
+            Some(first) => reader.refuse(field, Fault::EpochFrom { kind, found: date, first }),
+            None => reader.refuse(field, Fault::EpochYear { found: date }),
+        }
+    });
+    Some(Some(Epochs { kind, column: column?, from: from? }))
 }
 
 fn contribution(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<u32> {

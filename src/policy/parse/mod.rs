@@ -21,7 +21,7 @@ pub(super) use columns::COLUMN_KEYS;
 const SECTIONS: [&str; 5] = ["dataset", "privacy", "budget", "columns", "collection"];
 pub(super) const DATASET_KEYS: [&str; 9] =
     ["owner", "name", "kind", "location", "description", "purposes", "valid_until", "consumers", "approval"];
-pub(super) const PRIVACY_KEYS: [&str; 7] = [
+pub(super) const PRIVACY_KEYS: [&str; 10] = [
     "unit",
     "unit_domain",
     "min_group_size",
@@ -29,6 +29,9 @@ pub(super) const PRIVACY_KEYS: [&str; 7] = [
     "max_rows_per_unit_per_group",
     "max_rows_per_unit",
     "accounting",
+    "epoch",
+    "epoch_column",
+    "epoch_from",
 ];
 pub(super) const BUDGET_KEYS: [&str; 9] = [
     "per_consumer",

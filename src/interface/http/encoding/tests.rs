@@ -24,6 +24,8 @@ fn answer(columns: Vec<(&str, ArrayRef)>) -> Answer {
         accuracy: vec![None; batch.num_columns()],
         rows: Some(vec![batch]),
         privacy: PrivacyFacts {
+            guarantee: "per person".to_owned(),
+            epochs: std::collections::BTreeMap::new(),
             epsilon: 0.2,
             delta: 1e-9,
             rho: Some(0.000_675),
@@ -130,7 +132,7 @@ fn json_has_the_shape_of_the_contract() {
         "columns": [{"name": "origin", "type": "Utf8"}, {"name": "n", "type": "Int64"}],
         "rows": [["EWR", 20_315]],
         "accuracy": [null, {"mechanism": "discrete_gaussian", "std_dev": 2357.0, "half_width_95": 4620.0}],
-        "privacy": {"epsilon": 0.2, "delta": 1e-9, "rho": 0.000_675, "delta_selection": 0.0, "cached": false, "charges": []},
+        "privacy": {"guarantee": "per person", "epsilon": 0.2, "delta": 1e-9, "rho": 0.000_675, "delta_selection": 0.0, "cached": false, "charges": []},
         "budget": [],
         "groups": {"public": true, "min_size": 1, "units_to_appear_95": 1},
     });
