@@ -115,7 +115,7 @@ fn what_is_wrong_is_said_exactly() {
             "server.http must be an address with a port, such as \"127.0.0.1:8080\", or \"off\"",
         ),
         (
-            "[storage]\nurl = \"postgres://h/db\"\n",
+            "[storage]\nurl = \"mysql://h/db\"\n",
             &[],
             "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`",
         ),
