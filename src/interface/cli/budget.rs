@@ -93,7 +93,10 @@ impl Budget {
             Self::Set { consumer, dataset, epsilon, delta, per, config } => {
                 let form = GrantForm { epsilon, delta, per: per.into() };
                 config.administration().await?.set_budget(&consumer, &dataset, form).await?;
-                say(&format!("{consumer} is granted ε {epsilon} and δ {delta} per {} on {dataset}", PeriodForm::from(per).as_str()));
+                say(&format!(
+                    "{consumer} is granted ε {epsilon} and δ {delta} per {} on {dataset}",
+                    PeriodForm::from(per).as_str()
+                ));
                 Ok(())
             }
         }
