@@ -235,6 +235,14 @@ impl Administration {
         Log::new(self.store.as_ref(), &self.evidence().await?).export(dataset).await
     }
 
+    /// The public key that checkpoints are verified with.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn verifier_key(&self) -> Result<String, GatewayError> {
+        Ok(self.evidence().await?.verifier().to_string())
+    }
+
     async fn evidence(&self) -> Result<Evidence, GatewayError> {
         Evidence::open(self.store.as_ref(), &self.config).await
     }
@@ -281,8 +289,7 @@ impl Administration {
             Agreement::Forked { .. } | Agreement::Incomplete { .. } => return Err(another()),
         };
         let operator = |error| translate::operator_ledger(&error);
-        let (old, new) =
-            (copied.log_tree().await.map_err(operator)?, self.store.log_tree().await.map_err(operator)?);
+        let (old, new) = (copied.log_tree().await.map_err(operator)?, self.store.log_tree().await.map_err(operator)?);
         if old.size() <= new.size() {
             let nodes = self.store.log_nodes(&root_nodes(old.size())).await.map_err(operator)?;
             if root_at(old.size(), &|id| nodes.get(&id).copied()) != Some(old.root()) {

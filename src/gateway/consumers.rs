@@ -63,8 +63,9 @@ impl Gateway {
         let token = self.store.token(id).await.map_err(translate::ledger)?.ok_or_else(unknown)?;
         if token.role != Role::Analyst && caller.role() != Role::Operator {
             let what = format!("a token of role {} is the operator's to revoke", token.role);
-            return Err(GatewayError::new(Code::NotAllowed, what)
-                .with_hint("`tollgate token revoke ID`, on the storage"));
+            return Err(
+                GatewayError::new(Code::NotAllowed, what).with_hint("`tollgate token revoke ID`, on the storage")
+            );
         }
         self.store.revoke_token(id, &caller.actor()).await.map_err(translate::ledger)
     }

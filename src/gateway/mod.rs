@@ -50,9 +50,9 @@ use crate::sql::Limits;
 use served::Served;
 
 pub use crate::analysis::BoundsRequest;
+pub use crate::ledger::CheckReport;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, CopyReport, NewToken};
-pub use crate::ledger::CheckReport;
 pub use answer::{
     Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, GroupFacts,
     PrivacyFacts, ReceiptFacts,
