@@ -9,6 +9,8 @@
 )]
 
 mod accounting_oracle;
+mod administrators_http;
+mod auditors;
 mod cli;
 mod cookbook;
 mod evidence;
@@ -20,4 +22,5 @@ mod live_policies;
 mod noise_oracle;
 mod policy_files;
 mod releases;
+mod stewards_http;
 mod tidy;
