@@ -10,7 +10,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tollgate::accounting::{Cost, Delta, Limit, Loss, Rho};
-use tollgate::ledger::{Account, AccountCharge, Actor, Charge, ChargeOutcome, QueryRecord, ReleaseKey, Scope, Store, open};
+use tollgate::ledger::{
+    Account, AccountCharge, Actor, Charge, ChargeOutcome, QueryRecord, ReleaseKey, Scope, Store, open,
+};
 use uuid::Uuid;
 
 fn charge() -> Charge {

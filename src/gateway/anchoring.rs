@@ -32,8 +32,32 @@ impl Evidence {
     /// When the key or the checkpoint cannot be read, or the storage fails. A storage that does not agree is opened, and
     /// answers nothing.
     pub(super) async fn open(store: &dyn Store, config: &Config) -> Result<Self, GatewayError> {
+        let (key, anchor) = Self::read(config).await?;
+        let anchored = anchor.newest().map(SignedCheckpoint::checkpoint).cloned();
+        let agreement = agreement(store, anchored.as_ref()).await?;
+        let was_anchored = store.anchored().await.map_err(translate::ledger)?;
+        let frozen = disagreement(agreement, was_anchored);
+        if let Some(why) = &frozen {
+            tracing::error!(
+                why,
+                "the ledger does not agree with the checkpoint that is kept outside it: nothing is answered"
+            );
+        }
+        Ok(Self { key, anchor: Arc::new(Mutex::new(anchor)), frozen })
+    }
+
+    /// How a copy of the storage stands to the outside checkpoint.
+    ///
+    /// # Errors
+    /// When the key or the checkpoint cannot be read, or the storage fails.
+    pub(super) async fn stands(store: &dyn Store, config: &Config) -> Result<Agreement, GatewayError> {
+        let (_, anchor) = Self::read(config).await?;
+        agreement(store, anchor.newest().map(SignedCheckpoint::checkpoint)).await
+    }
+
+    async fn read(config: &Config) -> Result<(SigningKey, Anchor), GatewayError> {
         let audit = config.audit.clone();
-        let (key, anchor) = run_blocking(move || {
+        run_blocking(move || {
             let key = SigningKey::load_or_create(&audit.key, &audit.name).map_err(|error| error.to_string())?;
             let anchor = Anchor::open(&audit.anchor, key.verifier().clone()).map_err(|error| error.to_string())?;
             Ok::<_, String>((key, anchor))
@@ -41,15 +65,7 @@ impl Evidence {
         .await?
         .map_err(|what| {
             GatewayError::new(Code::Internal, what).with_hint("see [audit] in the configuration, and docs/evidence.md")
-        })?;
-        let anchored = anchor.newest().map(SignedCheckpoint::checkpoint).cloned();
-        let agreement = agreement(store, anchored.as_ref()).await?;
-        let was_anchored = store.anchored().await.map_err(translate::ledger)?;
-        let frozen = disagreement(agreement, was_anchored);
-        if let Some(why) = &frozen {
-            tracing::error!(why, "the ledger does not agree with the checkpoint that is kept outside it: nothing is answered");
-        }
-        Ok(Self { key, anchor: Arc::new(Mutex::new(anchor)), frozen })
+        })
     }
 
     /// Begins a new outside checkpoint for a storage whose old one is lost, and writes that into the log.
@@ -82,7 +98,9 @@ impl Evidence {
         self.frozen.as_ref().map_or(Ok(()), |why| {
             Err(GatewayError::new(
                 Code::LedgerFrozen,
-                format!("the ledger does not agree with the checkpoint that is kept outside it: {why}; nothing is answered"),
+                format!(
+                    "the ledger does not agree with the checkpoint that is kept outside it: {why}; nothing is answered"
+                ),
             )
             .with_hint("the operator restores the newest copy of the ledger, and starts the gateway again"))
         })

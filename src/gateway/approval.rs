@@ -75,7 +75,10 @@ impl Gateway {
         if let Some(id) = standing.first().filter(|_| !open.is_empty()).map(|approval| approval.id) {
             return Err(GatewayError::new(
                 Code::ApprovalPending,
-                format!("the query is of a new shape, and waits for the steward of {} (approval {id})", open.join(", ")),
+                format!(
+                    "the query is of a new shape, and waits for the steward of {} (approval {id})",
+                    open.join(", ")
+                ),
             )
             .with_hint("send the same query again once it is approved; its price is reserved for three days"));
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::accounting::{Delta, Epsilon};
 use crate::catalog::{Catalog, Entry};
-use crate::ledger::{BudgetRequest, Grant, Ruling};
+use crate::ledger::{BudgetRequest, Grant, Ruling, Store};
 use crate::policy::{DatasetName, Period};
 
 use super::charge::{Payer, domain_key};
@@ -160,6 +160,27 @@ pub(super) fn admissible(catalog: &Catalog, dataset: &str, form: GrantForm) -> R
     Ok(grant)
 }
 
+/// That the owner allows what was asked for, as the policies are now.
+///
+/// # Errors
+/// `not_found`, or `request_invalid` when it is more than the owner allows.
+pub(super) async fn still_admissible(store: &dyn Store, catalog: &Catalog, id: Uuid) -> Result<(), GatewayError> {
+    let request = store.budget_request(id).await.map_err(translate::ledger)?;
+    let request = request.ok_or_else(|| GatewayError::new(Code::NotFound, "there is no such request"))?;
+    let name: Option<DatasetName> = request.dataset.parse().ok();
+    if let Some(Entry::Private(policy, _)) = name.and_then(|name| catalog.entry(&name)) {
+        let cap = &policy.budget.per_consumer;
+        if request.grant.epsilon > cap.epsilon || request.grant.delta > cap.delta {
+            return Err(GatewayError::new(
+                Code::RequestInvalid,
+                format!("the owner of {} now allows less than was asked for", request.dataset),
+            )
+            .with_hint("deny it, or grant less with PUT /v1/budgets (`tollgate budget set`)"));
+        }
+    }
+    Ok(())
+}
+
 /// A reason or an answer in words: one that a log can hold.
 pub(super) fn words(text: &str) -> Result<(), GatewayError> {
     if text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control) {
@@ -184,6 +205,7 @@ impl Gateway {
         form: GrantForm,
     ) -> Result<(), GatewayError> {
         caller.administrator()?;
+        self.evidence.check()?;
         let grant = admissible(&*self.current_catalog().await?, dataset, form)?;
         self.store.set_grant(consumer, dataset, &grant, &caller.actor()).await.map_err(translate::ledger)
     }
@@ -214,6 +236,7 @@ impl Gateway {
         reason: &str,
     ) -> Result<Uuid, GatewayError> {
         let consumer = caller.analyst()?;
+        self.evidence.check()?;
         words(reason)?;
         let grant = admissible(&*self.current_catalog().await?, dataset, form)?;
         let asked = self.store.request_budget(consumer, dataset, &grant, reason, &caller.actor()).await;
@@ -245,22 +268,10 @@ impl Gateway {
         answer: Option<&str>,
     ) -> Result<BudgetRequestRow, GatewayError> {
         caller.administrator()?;
+        self.evidence.check()?;
         answer.map_or(Ok(()), words)?;
         if yes {
-            let request = self.store.budget_request(id).await.map_err(translate::ledger)?;
-            let request = request.ok_or_else(|| GatewayError::new(Code::NotFound, "there is no such request"))?;
-            let catalog = self.current_catalog().await?;
-            let name: Option<DatasetName> = request.dataset.parse().ok();
-            if let Some(Entry::Private(policy, _)) = name.and_then(|name| catalog.entry(&name).cloned()) {
-                let cap = &policy.budget.per_consumer;
-                if request.grant.epsilon > cap.epsilon || request.grant.delta > cap.delta {
-                    return Err(GatewayError::new(
-                        Code::RequestInvalid,
-                        format!("the owner of {} now allows less than was asked for", request.dataset),
-                    )
-                    .with_hint("deny it, or grant less with PUT /v1/budgets"));
-                }
-            }
+            still_admissible(self.store.as_ref(), &*self.current_catalog().await?, id).await?;
         }
         let ruling = Ruling { yes, answer: answer.map(str::to_owned) };
         let decided = self.store.decide_budget_request(id, &ruling, &caller.actor()).await;

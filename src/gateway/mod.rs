@@ -22,8 +22,8 @@ mod evidence;
 mod explain;
 mod facts;
 mod grants;
-mod log;
 mod in_flight;
+mod log;
 mod price;
 mod question;
 mod registry;
@@ -50,19 +50,20 @@ use crate::sql::Limits;
 use served::Served;
 
 pub use crate::analysis::BoundsRequest;
+pub use crate::ledger::CheckReport;
 pub use crate::ledger::Role;
-pub use administration::{Administration, ConsumerRow, NewToken};
+pub use administration::{Administration, ConsumerRow, CopyReport, NewToken};
 pub use answer::{
     Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, GroupFacts,
     PrivacyFacts, ReceiptFacts,
 };
 pub use error::{Code, GatewayError};
 pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
+pub use log::{LogPage, LogRow};
 pub use question::{Question, TargetError};
 pub use registry::{Admitted, InForce, Submission, admit};
 pub use standing::{Standing, Stored, assemble, decide};
 pub use stewardship::{ApprovalRow, PolicyInForce, PolicyVersionRow, QueryRow};
-pub use log::{LogPage, LogRow};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]
@@ -100,7 +101,11 @@ impl Caller {
 
     /// That the caller administers budgets. The operator may do what an administrator may, at the command line as well.
     fn administrator(&self) -> Result<(), GatewayError> {
-        self.is_one_of(&[Role::BudgetAdmin, Role::Operator], "administers no budgets", "use a budget administrator's token")
+        self.is_one_of(
+            &[Role::BudgetAdmin, Role::Operator],
+            "administers no budgets",
+            "use a budget administrator's token",
+        )
     }
 
     /// The owner that the caller speaks for.
@@ -228,8 +233,9 @@ impl Gateway {
     /// Whether questions can be answered now.
     ///
     /// # Errors
-    /// When the ledger cannot be read.
+    /// When the ledger cannot be read, or is frozen.
     pub async fn ready(&self) -> Result<(), GatewayError> {
+        self.evidence.check()?;
         self.store.consumers().await.map(|_| ()).map_err(translate::ledger)
     }
 }

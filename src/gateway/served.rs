@@ -75,8 +75,11 @@ impl Gateway {
         let read = Served::read(self.store.as_ref(), &self.config, Some(Arc::clone(&served.catalog))).await;
         let read = Arc::new(read.map_err(|error| {
             tracing::error!(%error, "the registered policies cannot be served");
-            GatewayError::new(Code::SourceUnavailable, "the registered policies do not go together; nothing is answered")
-                .with_hint("the operator has to act: the gateway's log says which policy is at fault")
+            GatewayError::new(
+                Code::SourceUnavailable,
+                "the registered policies do not go together; nothing is answered",
+            )
+            .with_hint("the operator has to act: the gateway's log says which policy is at fault")
         })?);
         // Of two that read at once the later reading wins.
         self.served.rcu(|now| if now.changes < read.changes { Arc::clone(&read) } else { Arc::clone(now) });
@@ -94,7 +97,8 @@ pub(super) async fn import_files(store: &dyn Store, dir: &Path) -> Result<(), Ga
     let folder = dir.clone();
     let files = run_blocking(move || read_folder(&folder)).await??;
     let brought = store.policies_from_files().await.map_err(translate::ledger)?;
-    let brought: BTreeMap<&str, &PolicyVersion> = brought.iter().map(|version| (version.dataset.as_str(), version)).collect();
+    let brought: BTreeMap<&str, &PolicyVersion> =
+        brought.iter().map(|version| (version.dataset.as_str(), version)).collect();
     let (_, stated) = store.policies().await.map_err(translate::ledger)?;
     let stated: BTreeMap<&str, &StatedPolicy> =
         stated.iter().map(|stated| (stated.policy.dataset.as_str(), stated)).collect();
@@ -165,13 +169,16 @@ fn read_folder(dir: &Path) -> Result<Vec<(PolicyFile, String)>, GatewayError> {
     let mut read = Vec::with_capacity(files.len());
     for file in files {
         let path = dir.join(format!("{}.toml", file.name()));
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            GatewayError::new(Code::SourceUnavailable, format!("{}: {error}", path.display()))
-        })?;
-        let again = policy::parse_text(&path, dir, &text).map_err(|errors| translate::operator_catalog(errors.into()))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| GatewayError::new(Code::SourceUnavailable, format!("{}: {error}", path.display())))?;
+        let again =
+            policy::parse_text(&path, dir, &text).map_err(|errors| translate::operator_catalog(errors.into()))?;
         if again.version() != file.version() {
-            return Err(GatewayError::new(Code::SourceUnavailable, format!("{} changed while it was read", path.display()))
-                .with_hint("start again"));
+            return Err(GatewayError::new(
+                Code::SourceUnavailable,
+                format!("{} changed while it was read", path.display()),
+            )
+            .with_hint("start again"));
         }
         read.push((file, text));
     }

@@ -234,6 +234,7 @@ impl Gateway {
         reason: Option<&str>,
     ) -> Result<(), GatewayError> {
         let owner = caller.steward()?;
+        self.evidence.check()?;
         let catalog = self.current_catalog().await?;
         let name = own(owner, name)?;
         reason.map_or(Ok(()), super::grants::words)?;
@@ -314,8 +315,8 @@ impl Gateway {
     /// `not_allowed` for callers who are no stewards.
     pub async fn approvals(&self, caller: &Caller) -> Result<Vec<ApprovalRow>, GatewayError> {
         let owner = caller.steward()?;
-        self.current_catalog().await?;
-        let approvals = self.store.approvals(&self.datasets_of_owner(owner)).await.map_err(translate::ledger)?;
+        let datasets = self.datasets_of_owner(owner).await?;
+        let approvals = self.store.approvals(&datasets).await.map_err(translate::ledger)?;
         Ok(approvals.into_iter().map(ApprovalRow::from).collect())
     }
 
@@ -332,6 +333,7 @@ impl Gateway {
         answer: Option<&str>,
     ) -> Result<ApprovalRow, GatewayError> {
         let name = own(caller.steward()?, name)?;
+        self.evidence.check()?;
         answer.map_or(Ok(()), super::grants::words)?;
         let ruling = Ruling { yes, answer: answer.map(str::to_owned) };
         let decided = self.store.decide_approval(id, &name.to_string(), &ruling, &caller.actor()).await;
@@ -379,7 +381,8 @@ fn own(owner: &str, name: &str) -> Result<DatasetName, GatewayError> {
 }
 
 fn no_name() -> GatewayError {
-    GatewayError::new(Code::NotFound, "there is no dataset of that name").with_hint("GET /v1/datasets lists the datasets")
+    GatewayError::new(Code::NotFound, "there is no dataset of that name")
+        .with_hint("GET /v1/datasets lists the datasets")
 }
 
 fn no_dataset(name: &DatasetName) -> GatewayError {

@@ -200,7 +200,9 @@ pub enum LedgerError {
         id: Uuid,
     },
     /// Storage of this kind is not backed up from here.
-    #[error("PostgreSQL is backed up with its own tools (`pg_dump`, or a base backup); then run `tollgate ledger check`")]
+    #[error(
+        "PostgreSQL is backed up with its own tools (`pg_dump`, or a base backup); then run `tollgate ledger check`"
+    )]
     BackupElsewhere,
     /// The place of a backup is taken.
     #[error("{path} is there already; a backup is never written over another file")]

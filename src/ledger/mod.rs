@@ -214,6 +214,12 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn token_for(&self, secret: &str) -> Result<Option<Token>, LedgerError>;
 
+    /// The token of this identifier, revoked or not.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn token(&self, id: Uuid) -> Result<Option<Token>, LedgerError>;
+
     /// Appends a decision that charges nothing to the log, and keeps what it saved for reports. It is durable when this
     /// returns.
     ///

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tollgate::config::{self, Config};
 use tollgate::gateway::Gateway;
 use tollgate::gateway::administration::Administration;
@@ -52,7 +54,9 @@ pub struct Server {
     pub analyst: String,
     config: Config,
     runtime: Runtime,
-    _dir: Option<TempDir>,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<()>>,
+    dir: Option<TempDir>,
 }
 
 impl Server {
@@ -63,27 +67,113 @@ impl Server {
         Self::start_in(config, Some(dir))
     }
 
+    /// Over a copy of `united.flights` that a test may do as it likes with, and an empty folder from which the stewards of
+    /// `united` may register more.
+    pub fn over_united() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = united_with_room(dir.path());
+        Self::start_in(config, Some(dir))
+    }
+
     /// As `config` says, with one consumer and one analyst.
     pub fn start(config: Config) -> Self {
         Self::start_in(config, None)
     }
 
+    /// Over a storage that a server used before, whose analyst had the token `analyst`.
+    pub fn start_again(config: Config, analyst: &str) -> Self {
+        Self::serve(config, analyst.to_owned(), Runtime::new().expect("a runtime"), None)
+    }
+
     /// The same, keeping `dir` as long as the server.
     fn start_in(config: Config, dir: Option<TempDir>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let (url, analyst) = runtime.block_on(async {
+        let analyst = runtime.block_on(async {
             let administration = Administration::open(&config).await.expect("the storage");
-            administration.add_consumer(CONSUMER, Some("transport")).await.expect("a consumer");
-            let analyst =
-                administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret;
+            // A server that is started once more has its consumer.
+            if administration.consumers().await.expect("consumers").is_empty() {
+                administration.add_consumer(CONSUMER, Some("transport")).await.expect("a consumer");
+            }
+            administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret
+        });
+        Self::serve(config, analyst, runtime, dir)
+    }
+
+    fn serve(config: Config, analyst: String, runtime: Runtime, dir: Option<TempDir>) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (url, served) = runtime.block_on(async {
             let gateway: Arc<Gateway> = Gateway::open(&config).await.expect("a gateway");
             let listener = http::bind("127.0.0.1:0").await.expect("a port");
             let url = format!("http://{}", listener.local_addr().expect("an address"));
             let limits = Limits::for_sql(config.engine.max_sql_bytes);
-            tokio::spawn(http::serve(gateway, listener, limits, std::future::pending()));
-            (url, analyst)
+            let served = tokio::spawn(async move {
+                let stopped = async move {
+                    // Sent or dropped, it means the same.
+                    let _ = stopped.await;
+                };
+                http::serve(Arc::clone(&gateway), listener, limits, stopped).await.expect("served");
+                gateway.anchor().await.expect("anchored");
+            });
+            (url, served)
         });
-        Self { url, analyst, config, runtime, _dir: dir }
+        Self { url, analyst, config, runtime, stop: Some(stop), served: Some(served), dir }
+    }
+
+    /// Stops it as a signal does: what is under way ends, and the outside checkpoint is brought up to date.
+    pub fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(served) = self.served.take() {
+            self.runtime.block_on(served).expect("a clean end");
+        }
+    }
+
+    /// The folder of its own, where it has one.
+    pub fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("a folder").path()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A new token: of an analyst for `consumer`, of a steward for `owner`, or of another role.
+    pub fn token(&self, role: Role, consumer: Option<&str>, owner: Option<&str>) -> String {
+        self.administer(async |administration| {
+            administration.create_token(role, consumer, owner).await.expect("a token").secret
+        })
+    }
+
+    /// A new token of a steward of `owner`.
+    pub fn steward(&self, owner: &str) -> String {
+        self.token(Role::Steward, None, Some(owner))
+    }
+
+    /// A new consumer, and a token of its analyst.
+    pub fn consumer(&self, name: &str, agency: Option<&str>) -> String {
+        self.administer(async |administration| {
+            administration.add_consumer(name, agency).await.expect("a consumer");
+        });
+        self.token(Role::Analyst, Some(name), None)
+    }
+
+    /// A request with `token`. A body is JSON.
+    pub fn send_as(&self, token: &str, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Seen {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.send_bare(method, path, &headers, body)
+    }
+
+    /// A policy, sent as TOML with `token`.
+    pub fn send_policy(&self, token: &str, method: &str, path: &str, policy: &str) -> Seen {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/toml")];
+        self.send_bare(method, path, &headers, policy)
+    }
+
+    /// Asks `question` with `token`, for JSON.
+    pub fn ask_as(&self, token: &str, question: &Value) -> Seen {
+        self.send_as(token, "POST", "/v1/query", question.to_string())
     }
 
     /// What an operator does on the storage beside the running server.
@@ -145,6 +235,25 @@ impl Seen {
         assert_eq!(self.status, 200, "{}", self.text());
         assert_eq!(self.header("content-type"), "application/json");
         serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// The body of what was made: as [`Self::json`], under 201.
+    pub fn made(&self) -> Value {
+        assert_eq!(self.status, 201, "{}", self.text());
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// That it was done, and nothing is to be said.
+    pub fn done(&self) {
+        assert_eq!((self.status, self.text().as_str()), (204, ""));
+    }
+
+    /// That it was refused, with `status` and `code`, and what to do next is said. Returns the detail.
+    pub fn refused(&self, status: u16, code: &str) -> String {
+        let problem = self.problem();
+        assert_eq!((self.status, &problem["code"]), (status, &Value::from(code)), "{problem}");
+        assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "no hint: {problem}");
+        problem["detail"].as_str().expect("a detail").to_owned()
     }
 
     /// A header's text.
@@ -213,6 +322,18 @@ impl Ran {
         assert_eq!(self.status, 0, "{}{}", self.text(), self.stderr);
         self.text()
     }
+}
+
+/// A configuration over [`united_copied_to`], and a folder `more` from which the stewards of `united` may register data:
+/// it holds `hotels.parquet`, which is that data once more.
+pub fn united_with_room(dir: &Path) -> Config {
+    let (policies, data) = united_copied_to(dir);
+    let more = dir.join("more");
+    std::fs::create_dir(&more).expect("a folder");
+    std::fs::copy(data, more.join("hotels.parquet")).expect("a copy");
+    let mut config = over(&policies, dir);
+    config.policies.locations.insert("united".to_owned(), vec![more]);
+    config
 }
 
 /// A policy folder in `dir` with `united.flights` alone, over a copy of its data that a test may do as it likes with.

@@ -463,7 +463,12 @@ async fn another_consumer_sees_the_same_answer_and_pays_for_itself() {
     assert_eq!((paid(&mine), paid(&theirs)), (vec!["consumer".to_owned()], vec!["consumer".to_owned()]));
     assert!(!theirs.privacy.cached);
     let store = open(&opened.config.storage.url).await.unwrap();
-    let all = Account { scope: Scope::AllConsumers, dataset: "acme.planes".to_owned(), window: "lifetime".to_owned(), epoch: None };
+    let all = Account {
+        scope: Scope::AllConsumers,
+        dataset: "acme.planes".to_owned(),
+        window: "lifetime".to_owned(),
+        epoch: None,
+    };
     let spent = store.spent(&[all]).await.unwrap()[0].unwrap();
     let steps = |rho: Option<f64>| (rho.unwrap() * 1e12).round() as u64;
     assert_eq!(spent.loss.steps(), steps(mine.privacy.charges[0].rho));

@@ -11,7 +11,8 @@ use chrono::Utc;
 use rand::RngExt;
 use tollgate::accounting::{Cost, Delta, Limit, Loss, Rho};
 use tollgate::ledger::{
-    Account, AccountCharge, Actor, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, ReleaseKey, Scope, Store, open,
+    Account, AccountCharge, Actor, Charge, ChargeId, ChargeOutcome, Idempotency, QueryRecord, ReleaseKey, Scope, Store,
+    open,
 };
 use uuid::Uuid;
 

@@ -32,7 +32,8 @@ impl Opened {
             let administration = Administration::open(&config).await.expect("the storage");
             administration.add_consumer(CONSUMER, None).await.expect("a consumer");
             let token = administration.create_token(Role::Analyst, Some(CONSUMER), None).await.expect("a token").secret;
-            let steward = administration.create_token(Role::Steward, None, Some("united")).await.expect("a token").secret;
+            let steward =
+                administration.create_token(Role::Steward, None, Some("united")).await.expect("a token").secret;
             let gateway = Gateway::open(&config).await.expect("a gateway");
             let caller = gateway.authenticate(&token).await.expect("a caller");
             let steward = gateway.authenticate(&steward).await.expect("a caller");

@@ -9,6 +9,8 @@
 )]
 
 mod accounting_oracle;
+mod administrators_http;
+mod auditors;
 mod cli;
 mod cookbook;
 mod evidence;
@@ -22,4 +24,5 @@ mod noise_oracle;
 mod policy_files;
 mod postgres;
 mod releases;
+mod stewards_http;
 mod tidy;

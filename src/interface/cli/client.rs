@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Deserialize;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 use ureq::{Agent, Body};
 
 use super::failure::{Failure, Problem};
-use crate::gateway::Question;
+use super::storage::ConfigFile;
+use crate::gateway::{Administration, Question};
 
 /// The longest that a server is waited for: longer than it lets any question run.
 const TIMEOUT: Duration = Duration::from_mins(30);
@@ -19,11 +21,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
+/// Where a server is that nobody names.
+const USUAL_URL: &str = "http://127.0.0.1:8080";
+/// What is written as it is within a path or a parameter (RFC 3986, 2.3); all else is percent-encoded.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `text` as one part of a path, or as the value of a parameter.
+pub(super) fn part(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, UNRESERVED)
+}
+
 /// Where the server is, and who asks.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Server {
     /// The gateway's address.
-    #[arg(long, env = "TOLLGATE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, env = "TOLLGATE_URL", default_value = USUAL_URL, value_name = "URL")]
     pub(super) url: String,
     /// The caller's token. Other users of this machine can read a command line: prefer the environment.
     #[arg(long, env = "TOLLGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -35,6 +47,41 @@ impl Server {
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let token = self.token.as_deref().filter(|token| !token.is_empty()).ok_or(Failure::NoToken)?;
         Client::new(&self.url, token)
+    }
+}
+
+/// A server or the storage: where an operator's command works.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    pub(super) config: ConfigFile,
+    /// The gateway's address. Without one the command works on the storage that the configuration names.
+    #[arg(long, env = "TOLLGATE_URL", value_name = "URL")]
+    url: Option<String>,
+    /// The caller's token, for a gateway. Other users of this machine can read a command line: prefer the environment.
+    #[arg(long, env = "TOLLGATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+impl Place {
+    /// A client of the server, if one is named.
+    pub(super) fn server(&self) -> Result<Option<Client>, Failure> {
+        self.url.as_ref().map(|_| self.usual_server()).transpose()
+    }
+
+    /// A client of the server that is named, or of that in the usual place.
+    pub(super) fn usual_server(&self) -> Result<Client, Failure> {
+        Server { url: self.address(), token: self.token.clone() }.client()
+    }
+
+    /// Where that server is.
+    pub(super) fn address(&self) -> String {
+        self.url.clone().unwrap_or_else(|| USUAL_URL.to_owned())
+    }
+
+    /// The storage.
+    pub(super) async fn administration(&self) -> Result<Administration, Failure> {
+        self.config.administration().await
     }
 }
 
@@ -117,6 +164,37 @@ impl Client {
         serde_json::from_slice(&body).map_err(|_| Failure::NotAGateway { url: self.url.clone() })
     }
 
+    /// Reads what is at `path`, byte for byte.
+    pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.send("GET", path, None)
+    }
+
+    /// Sends `body`, or nothing, and reads the document that comes back.
+    pub(super) fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<T, Failure> {
+        let answer = self.send(method, path, body)?;
+        serde_json::from_slice(&answer).map_err(|_| Failure::NotAGateway { url: self.url.clone() })
+    }
+
+    /// Sends `body`, of the media type before it, or nothing.
+    pub(super) fn send(&self, method: &str, path: &str, body: Option<(&str, Vec<u8>)>) -> Result<Vec<u8>, Failure> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("authorization", &self.authorization);
+        let (kind, body) = body.unzip();
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let bad = |_| Failure::BadUrl { url: self.url.clone() };
+        let request = request.body(body.unwrap_or_default()).map_err(bad)?;
+        self.finish(self.agent.run(request)).map(|(_, body)| body)
+    }
+
     /// Asks `question`.
     pub(super) fn ask(&self, question: &Question, form: Form) -> Result<Reply, Failure> {
         let body = serde_json::to_vec(question).map_err(Failure::Request)?;
@@ -152,6 +230,11 @@ impl Client {
             Err(_) => Err(Failure::NotAGateway { url: self.url.clone() }),
         }
     }
+}
+
+/// `document` as the body of a request.
+pub(super) fn json(document: &impl Serialize) -> Result<Option<(&'static str, Vec<u8>)>, Failure> {
+    Ok(Some(("application/json", serde_json::to_vec(document).map_err(Failure::Request)?)))
 }
 
 fn is_loopback(uri: &Uri) -> bool {

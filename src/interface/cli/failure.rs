@@ -10,7 +10,7 @@ use super::table::printable;
 use crate::audit::key::KeyError;
 use crate::config::ConfigError;
 use crate::demo::DemoError;
-use crate::gateway::GatewayError;
+use crate::gateway::{GatewayError, Role};
 use crate::policy::NameError;
 
 /// A refusal of the server's, as RFC 9457 has it.
@@ -127,6 +127,18 @@ pub(super) enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// A token that no server makes.
+    #[error("through a gateway, tokens of role analyst alone are made, and not of role {role}")]
+    RoleOfAnother {
+        /// The role.
+        role: Role,
+    },
+    /// A policy that does not say of which dataset it is.
+    #[error("{} does not say which dataset it is of", path.display())]
+    NoName {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no public key to verify with.
     #[error("--key: {source}")]
     BadKey {
@@ -139,7 +151,11 @@ impl Failure {
     /// 2 for wrong usage, 1 for all else.
     pub(super) const fn exit_status(&self) -> u8 {
         match self {
-            Self::NoToken | Self::BadUrl { .. } | Self::ArrowToTerminal | Self::BadKey { .. } => 2,
+            Self::NoToken
+            | Self::BadUrl { .. }
+            | Self::ArrowToTerminal
+            | Self::BadKey { .. }
+            | Self::RoleOfAnother { .. } => 2,
             _ => 1,
         }
     }
@@ -151,12 +167,16 @@ impl Failure {
             Self::Refused(problem) => &problem.code,
             Self::Config(_) | Self::NothingToServe => "config_invalid",
             Self::Demo(_) => "demo_failed",
-            Self::Policies { .. } | Self::Draft { .. } | Self::BadGlob { .. } => "policy_invalid",
+            Self::Policies { .. } | Self::Draft { .. } | Self::BadGlob { .. } | Self::NoName { .. } => "policy_invalid",
             Self::Parquet { .. } | Self::NoData { .. } => "source_unavailable",
             Self::Io { .. } => "io",
             Self::Bind { .. } => "address_unavailable",
             Self::NoToken => "unauthenticated",
-            Self::BadUrl { .. } | Self::ArrowToTerminal | Self::BadKey { .. } | Self::Request(_) => "usage",
+            Self::BadUrl { .. }
+            | Self::ArrowToTerminal
+            | Self::BadKey { .. }
+            | Self::RoleOfAnother { .. }
+            | Self::Request(_) => "usage",
             Self::NotVerified { .. } => "not_verified",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => "unreachable",
         }
@@ -181,6 +201,12 @@ impl Failure {
             ),
             Self::BadKey { .. } => {
                 Some("give the line NAME+ID+BASE64 that the operator published, or a file with that line alone")
+            }
+            Self::RoleOfAnother { .. } => {
+                Some("leave --url out (and TOLLGATE_URL unset) on the machine that holds the storage")
+            }
+            Self::NoName { .. } => {
+                Some("write `owner` and `name` in [dataset]; `tollgate policy check FILE` names every fault")
             }
             Self::Draft { .. }
             | Self::NoData { .. }

@@ -1,8 +1,10 @@
 //! The command line (DESIGN 3.1).
 //!
 //! ```text
-//!  query, dataset list, budget show ───────────────── HTTP ──► a running server
-//!  consumer, token, budget set ─────────────────── storage ──► the database that the configuration names
+//!  query, dataset, approval, budget show, request ─── HTTP ──► a running server
+//!  consumer, token, budget, audit ─── with --url ──── HTTP ──► a running server
+//!                                 └── without ───── storage ──► the database that the configuration names
+//!  ledger ──────────────────────────────────────── storage ──► the same
 //!  policy check, policy init, audit verify ───────── files ──► nothing else
 //!  serve, demo ──────────────────────────────────────────────► are the server
 //! ```
@@ -10,6 +12,7 @@
 //! Exit status: 0 done, 1 refused or failed, 2 wrong usage. What a command is asked for goes to standard output; all
 //! that is said about it goes to standard error.
 
+mod approval;
 mod audit;
 mod budget;
 mod client;
@@ -17,6 +20,8 @@ mod consumer;
 mod dataset;
 mod demo;
 mod failure;
+mod ledger;
+mod listing;
 mod logging;
 mod parquet_files;
 mod policy;
@@ -55,21 +60,27 @@ enum Command {
     /// Check and draft policy files.
     #[command(subcommand)]
     Policy(policy::Policy),
-    /// Look at the datasets of a running gateway.
+    /// Look at the datasets of a running gateway; register, change, suspend and withdraw one's own.
     #[command(subcommand)]
     Dataset(dataset::Dataset),
-    /// Add, list and freeze consumers in the storage.
+    /// Decide about queries that wait for a steward.
+    #[command(subcommand)]
+    Approval(approval::Approval),
+    /// Add, list and freeze consumers.
     #[command(subcommand)]
     Consumer(consumer::Consumer),
-    /// Make and revoke tokens in the storage.
+    /// Make and revoke tokens.
     #[command(subcommand)]
     Token(token::Token),
-    /// Show and grant budgets.
+    /// Show, grant, ask for and decide about budgets.
     #[command(subcommand)]
     Budget(budget::Budget),
-    /// Check the log of decisions.
+    /// Read, export and verify the log of decisions.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Check and copy the ledger.
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
 }
 
 /// Runs the command that `arguments` name, the program's own name first. Prints failures on standard error.
@@ -105,7 +116,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Consumer(command) => block_on(command.run()),
         Command::Token(command) => block_on(command.run()),
         Command::Budget(command) => block_on(command.run()),
-        Command::Audit(command) => command.run(),
+        Command::Approval(command) => command.run(),
+        Command::Audit(command) => block_on(command.run()),
+        Command::Ledger(command) => block_on(command.run()),
     }
 }
 

@@ -1,5 +1,8 @@
 //! `tollgate serve`.
 
+use std::io;
+use std::sync::Arc;
+
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -31,10 +34,18 @@ impl Serve {
         let listener = bind(&address.to_string()).await?;
         let gateway = Gateway::open(&config).await?;
         announce(&listener)?;
-        http::serve(gateway, listener, Limits::for_sql(config.engine.max_sql_bytes), http::shutdown_signal())
-            .await
-            .map_err(|source| Failure::Io { what: "the HTTP server stopped".to_owned(), source })
+        let limits = Limits::for_sql(config.engine.max_sql_bytes);
+        let served = http::serve(Arc::clone(&gateway), listener, limits, http::shutdown_signal()).await;
+        end(&gateway, served).await
     }
+}
+
+/// Ends a gateway that was served: the checkpoint outside the ledger is brought up to the log's last entry, so that a copy
+/// that lacks any is found out.
+pub(super) async fn end(gateway: &Gateway, served: io::Result<()>) -> Result<(), Failure> {
+    let anchored = gateway.anchor().await;
+    served.map_err(|source| Failure::Io { what: "the HTTP server stopped".to_owned(), source })?;
+    Ok(anchored?)
 }
 
 /// Takes `address`.

@@ -1,12 +1,13 @@
 //! `tollgate token`.
 
 use clap::Subcommand;
+use serde::Deserialize;
 
+use super::client::{Place, part};
 use super::failure::{Failure, output, say};
-use super::storage::ConfigFile;
 use crate::gateway::Role;
 
-/// The tokens in the storage that the configuration names.
+/// The tokens in the storage that the configuration names; with --url, those of a gateway's analysts.
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
     /// Make a token. Its secret alone goes to standard output, this once.
@@ -24,7 +25,7 @@ pub(super) enum Token {
         #[arg(long, value_name = "OWNER", required_if_eq("role", "steward"))]
         owner: Option<String>,
         #[command(flatten)]
-        config: ConfigFile,
+        place: Place,
     },
     /// Make a token useless.
     #[command(after_help = "Example:\n  tollgate token revoke 0198c0de-0000-7000-8000-000000000000")]
@@ -32,7 +33,7 @@ pub(super) enum Token {
         /// What `token create` called it.
         id: String,
         #[command(flatten)]
-        config: ConfigFile,
+        place: Place,
     },
 }
 
@@ -40,18 +41,41 @@ impl Token {
     /// Does it.
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Create { role, consumer, owner, config } => {
-                let administration = config.administration().await?;
-                let token = administration.create_token(role, consumer.as_deref(), owner.as_deref()).await?;
+            Self::Create { role, consumer, owner, place } => {
+                let token = match place.server()? {
+                    Some(client) => match (role, &consumer) {
+                        (Role::Analyst, Some(consumer)) => {
+                            client.call("POST", &format!("/v1/consumers/{}/tokens", part(consumer)), None)?
+                        }
+                        _ => return Err(Failure::RoleOfAnother { role }),
+                    },
+                    None => {
+                        let administration = place.administration().await?;
+                        let made = administration.create_token(role, consumer.as_deref(), owner.as_deref()).await?;
+                        Issued { id: made.id, secret: made.secret }
+                    }
+                };
                 output(format!("{}\n", token.secret).as_bytes())?;
                 let of = consumer.or(owner).map(|name| format!(" of {name}")).unwrap_or_default();
                 say(&format!("token {} of role {role}{of}; its secret is shown this once", token.id));
             }
-            Self::Revoke { id, config } => {
-                config.administration().await?.revoke_token(&id).await?;
+            Self::Revoke { id, place } => {
+                match place.server()? {
+                    Some(client) => {
+                        client.send("DELETE", &format!("/v1/tokens/{}", part(&id)), None)?;
+                    }
+                    None => place.administration().await?.revoke_token(&id).await?,
+                }
                 say(&format!("token {id} is revoked"));
             }
         }
         Ok(())
     }
+}
+
+/// What `POST /v1/consumers/{id}/tokens` sends.
+#[derive(Deserialize)]
+struct Issued {
+    id: String,
+    secret: String,
 }

@@ -16,7 +16,7 @@ use crate::gateway::{BudgetLine, Gateway};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BudgetDocument {
     /// One line a dataset.
-    budget: Vec<BudgetLine>,
+    pub(super) budget: Vec<BudgetLine>,
 }
 
 /// Show the caller's budget

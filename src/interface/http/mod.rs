@@ -10,17 +10,27 @@
 //! a format that is not spoken, a body that is not a question) is refused before it, so that it is never charged.
 
 mod accept;
+mod approvals;
+mod audit;
 mod bearer;
+mod body;
 mod budget;
+mod budget_requests;
+mod consumers;
 mod datasets;
 mod encoding;
+mod grants;
 mod health;
 mod openapi;
+mod policies;
 mod problem;
+mod queries;
 mod query;
 mod server;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -31,7 +41,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tower_http::trace::TraceLayer;
@@ -67,9 +77,30 @@ impl Limits {
 pub fn router(gateway: Arc<Gateway>, limits: Limits) -> Router {
     let routes = Router::new()
         .route("/v1/query", post(query::query))
-        .route("/v1/datasets", get(datasets::list))
-        .route("/v1/datasets/{name}", get(datasets::one))
+        .route("/v1/datasets", get(datasets::list).post(policies::register))
+        .route("/v1/datasets/{name}", get(datasets::one).put(policies::change).delete(standing::withdraw))
+        .route("/v1/datasets/{name}/suspend", post(standing::suspend))
+        .route("/v1/datasets/{name}/resume", post(standing::resume))
+        .route("/v1/datasets/{name}/versions", get(policies::versions))
+        .route("/v1/datasets/{name}/queries", get(queries::queries))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/{id}/{name}", post(approvals::decide))
+        .route("/v1/consumers", get(consumers::list).post(consumers::add))
+        .route("/v1/consumers/{id}/freeze", post(consumers::freeze))
+        .route("/v1/consumers/{id}/unfreeze", post(consumers::unfreeze))
+        .route("/v1/consumers/{id}/tokens", post(tokens::create))
+        .route("/v1/consumers/{id}/budget", get(consumers::budget))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/budgets/{consumer}/{dataset}", put(grants::set))
         .route("/v1/budget", get(budget::budget))
+        .route("/v1/budget/requests", get(budget_requests::list).post(budget_requests::ask))
+        .route("/v1/budget/requests/{id}", post(budget_requests::decide))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .route("/v1/audit/key", get(audit::key))
+        .route("/v1/audit/proof/{index}", get(audit::proof))
+        .route("/v1/audit/consistency", get(audit::consistency))
+        .route("/v1/audit/export", get(audit::export))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::serve));

@@ -8,7 +8,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response,
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{MEDIA_TYPE, Problem};
-use super::{budget, datasets, health, query};
+use super::{
+    approvals, audit, budget, budget_requests, consumers, datasets, grants, health, policies, queries, query, standing,
+    tokens,
+};
 
 /// The whole interface.
 #[derive(OpenApi)]
@@ -17,12 +20,49 @@ use super::{budget, datasets, health, query};
         title = "Tollgate",
         description = "SQL over private data, answered with differential privacy and charged to a ledger. Every error is an RFC 9457 problem document with a stable `code`; none holds a data value."
     ),
-    paths(query::query, datasets::list, datasets::one, budget::budget, health::live, health::ready, serve),
+    paths(
+        query::query,
+        datasets::list,
+        datasets::one,
+        budget::budget,
+        budget_requests::ask,
+        policies::register,
+        policies::change,
+        policies::versions,
+        standing::suspend,
+        standing::resume,
+        standing::withdraw,
+        queries::queries,
+        approvals::list,
+        approvals::decide,
+        consumers::list,
+        consumers::add,
+        consumers::freeze,
+        consumers::unfreeze,
+        consumers::budget,
+        tokens::create,
+        tokens::revoke,
+        grants::set,
+        budget_requests::list,
+        budget_requests::decide,
+        audit::list,
+        audit::checkpoint,
+        audit::key,
+        audit::proof,
+        audit::consistency,
+        audit::export,
+        health::live,
+        health::ready,
+        serve
+    ),
     components(schemas(Problem)),
     modifiers(&BearerToken),
     tags(
         (name = "analyst", description = "With an analyst's token"),
         (name = "everyone", description = "With any token"),
+        (name = "steward", description = "With the token of a dataset's owner"),
+        (name = "administrator", description = "With a budget administrator's token"),
+        (name = "auditor", description = "With an auditor's token, or a steward's for its own datasets"),
         (name = "operator", description = "Without a token")
     )
 )]
@@ -60,19 +100,29 @@ pub(super) async fn serve() -> Json<Document> {
 }
 
 /// What each status says, wherever it occurs.
-const PROBLEMS: [(u16, &str); 13] = [
-    (400, "`sql_invalid` or `request_invalid`: the SQL or the request cannot be read, or a value is out of range"),
+const PROBLEMS: [(u16, &str); 14] = [
+    (
+        400,
+        "`sql_invalid`, `request_invalid` or `policy_invalid`: what was sent cannot be read, or a value is out of range",
+    ),
     (401, "`unauthenticated`: no token, or one that is not known"),
     (402, "`budget_exceeded`: an account cannot bear the charge; says what is left and the largest ε that fits"),
-    (403, "`not_allowed`, `purpose_not_allowed` or `dataset_suspended`"),
+    (403, "`not_allowed`, `purpose_not_allowed`, `dataset_suspended` or `approval_pending`"),
     (404, "`not_found`"),
     (406, "`request_invalid`: the Accept header asks for none of the forms of an answer"),
-    (409, "`idempotency_conflict`: the idempotency key was used for another request"),
+    (
+        409,
+        "`idempotency_conflict`: the idempotency key was used for another request; `conflict`: what is there does not allow it",
+    ),
     (413, "`too_large`: the body, the key domain or the answer is past a limit"),
+    (415, "`request_invalid`: the Content-Type header names none of the forms of a policy"),
     (422, "`query_not_private`: names the clause, and a rewrite that works"),
     (429, "`rate_limited`: wait as long as Retry-After says"),
     (500, "`internal`: a fault of the gateway"),
-    (503, "`overloaded` or `source_unavailable`"),
+    (
+        503,
+        "`overloaded`, `source_unavailable`, or `ledger_frozen`: the ledger is not the newest, and nothing is answered",
+    ),
     (504, "`timed_out`: the query took too long; it was charged"),
 ];
 
@@ -113,6 +163,24 @@ pub(super) struct NamedProblems;
 impl IntoResponses for NamedProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[400, 401, 403, 404, 429, 500, 503])
+    }
+}
+
+/// Problems of sending a policy.
+pub(super) struct PolicyProblems;
+
+impl IntoResponses for PolicyProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[400, 401, 403, 404, 409, 413, 415, 429, 500, 503])
+    }
+}
+
+/// Problems of changing anything else.
+pub(super) struct WriteProblems;
+
+impl IntoResponses for WriteProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[400, 401, 403, 404, 409, 413, 429, 500, 503])
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::accept::Format;
+use super::policies::submission;
 use super::problem::{MEDIA_TYPE, Problem};
 use super::query::question;
 use super::server::serve_routes;
@@ -257,8 +258,36 @@ fn a_problem_carries_the_gateways_words() {
 fn openapi_describes_every_route_with_its_problems() {
     let document = serde_json::to_value(openapi_document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    let expected =
-        ["/healthz", "/openapi.json", "/readyz", "/v1/budget", "/v1/datasets", "/v1/datasets/{name}", "/v1/query"];
+    let expected = [
+        "/healthz",
+        "/openapi.json",
+        "/readyz",
+        "/v1/approvals",
+        "/v1/approvals/{id}/{name}",
+        "/v1/audit",
+        "/v1/audit/checkpoint",
+        "/v1/audit/consistency",
+        "/v1/audit/export",
+        "/v1/audit/key",
+        "/v1/audit/proof/{index}",
+        "/v1/budget",
+        "/v1/budget/requests",
+        "/v1/budget/requests/{id}",
+        "/v1/budgets/{consumer}/{dataset}",
+        "/v1/consumers",
+        "/v1/consumers/{id}/budget",
+        "/v1/consumers/{id}/freeze",
+        "/v1/consumers/{id}/tokens",
+        "/v1/consumers/{id}/unfreeze",
+        "/v1/datasets",
+        "/v1/datasets/{name}",
+        "/v1/datasets/{name}/queries",
+        "/v1/datasets/{name}/resume",
+        "/v1/datasets/{name}/suspend",
+        "/v1/datasets/{name}/versions",
+        "/v1/query",
+        "/v1/tokens/{id}",
+    ];
     assert_eq!(paths.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(expected));
 
     let query = &document["paths"]["/v1/query"]["post"];
@@ -273,8 +302,30 @@ fn openapi_describes_every_route_with_its_problems() {
         for method in methods.as_object().expect("methods").values() {
             assert!(method["security"].is_array(), "{path} needs a token");
             assert!(method["responses"]["401"].is_object(), "{path} says so");
+            assert!(method["responses"]["503"].is_object(), "{path} says when nothing is answered");
         }
     }
+}
+
+#[test]
+fn a_policy_is_read_in_the_form_that_its_header_says() {
+    use crate::gateway::Submission;
+    let typed = |kind: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        if let Some(kind) = kind {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        headers
+    };
+    for kind in ["application/toml", "text/plain", "Text/Plain; charset=utf-8"] {
+        assert!(matches!(submission(&typed(Some(kind)), b"x"), Ok(Submission::Toml("x"))), "{kind}");
+    }
+    assert!(matches!(submission(&typed(Some("application/json")), b"{}"), Ok(Submission::Json("{}"))));
+    for kind in [None, Some("application/x-www-form-urlencoded"), Some("")] {
+        let problem = json_of(&submission(&typed(kind), b"x").expect_err("no form"));
+        assert_eq!((&problem["status"], &problem["code"]), (&Value::from(415), &Value::from("request_invalid")));
+    }
+    assert_eq!(json_of(&submission(&typed(Some("text/plain")), b"\xff").expect_err("no text"))["status"], 400);
 }
 
 /// Every `$ref` of the document must lead somewhere.

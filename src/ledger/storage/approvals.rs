@@ -190,10 +190,7 @@ pub(super) async fn decide(
 /// The queries that were put before the steward of one of `datasets`, from the newest.
 pub(super) async fn all(on: On<'_>, datasets: &[String]) -> Result<Vec<Approval>, LedgerError> {
     let names = datasets.iter().map(|name| name.as_str().into());
-    let select = Statement::within(
-        &format!("{COLUMNS} WHERE dataset IN"),
-        names,
-        "ORDER BY made_us DESC, id DESC LIMIT 1000",
-    );
+    let select =
+        Statement::within(&format!("{COLUMNS} WHERE dataset IN"), names, "ORDER BY made_us DESC, id DESC LIMIT 1000");
     select.fetch_all(on, "reading approvals").await?.iter().map(approval).collect()
 }

@@ -227,7 +227,8 @@ impl<'a> Query<'_, 'a> {
 
     /// What this consumer has paid for at this precision or better: the held first, then the most precise.
     fn covered(&self, charge: &Charge) -> Option<(ChargeId, u64)> {
-        let own = self.earlier_of(charge).filter(|earlier| earlier.consumer == charge.consumer && covers(earlier, charge));
+        let own =
+            self.earlier_of(charge).filter(|earlier| earlier.consumer == charge.consumer && covers(earlier, charge));
         let best = own.max_by_key(|earlier| (earlier.held, earlier.precision, std::cmp::Reverse(earlier.id)))?;
         Some((best.id, best.precision))
     }

@@ -188,14 +188,24 @@ pub(super) async fn token_for(on: On<'_>, secret: &str) -> Result<Option<Token>,
     .bind(hash_of(secret))
     .fetch_optional(on, "reading a token")
     .await?;
-    row.map(|row| {
-        Ok(Token {
-            id: row.text(0)?.parse().map_err(|_| LedgerError::Corrupt { what: "token identifier" })?,
-            role: row.text(1)?.parse().map_err(|_| LedgerError::Corrupt { what: "role" })?,
-            consumer: row.maybe_text(2)?,
-            owner: row.maybe_text(3)?,
-            created: time(row.int(4)?)?,
-        })
+    row.map(token_of).transpose()
+}
+
+/// The token of this identifier, revoked or not.
+pub(super) async fn token(on: On<'_>, id: Uuid) -> Result<Option<Token>, LedgerError> {
+    let row = Statement::new("SELECT id, role, consumer, owner, created_us FROM tokens WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(on, "reading a token")
+        .await?;
+    row.map(token_of).transpose()
+}
+
+fn token_of(row: Row) -> Result<Token, LedgerError> {
+    Ok(Token {
+        id: row.text(0)?.parse().map_err(|_| LedgerError::Corrupt { what: "token identifier" })?,
+        role: row.text(1)?.parse().map_err(|_| LedgerError::Corrupt { what: "role" })?,
+        consumer: row.maybe_text(2)?,
+        owner: row.maybe_text(3)?,
+        created: time(row.int(4)?)?,
     })
-    .transpose()
 }

@@ -57,12 +57,7 @@ pub(super) async fn set_anchored(transaction: &mut Transaction<'_>) -> Result<Ve
 }
 
 fn entry(row: &Row) -> Result<LogEntry, LedgerError> {
-    Ok(LogEntry {
-        index: place(row.int(0)?)?,
-        at: time(row.int(1)?)?,
-        entry: row.text(2)?,
-        leaf_hash: row.hash(3)?,
-    })
+    Ok(LogEntry { index: place(row.int(0)?)?, at: time(row.int(1)?)?, entry: row.text(2)?, leaf_hash: row.hash(3)? })
 }
 
 fn place(column: i64) -> Result<u64, LedgerError> {
@@ -104,7 +99,8 @@ pub(super) async fn nodes(on: On<'_>, ids: &[NodeId]) -> Result<HashMap<NodeId, 
     // By index alone, and sorted out by level here: an index is in few levels.
     let leaves = ids.iter().filter(|id| id.level == 0).map(|id| Value::from(index(id.index)));
     let inner = ids.iter().filter(|id| id.level > 0).map(|id| Value::from(index(id.index)));
-    let leaves = Statement::within("SELECT CAST(0 AS BIGINT), idx, leaf_hash FROM log_entries WHERE idx IN", leaves, "");
+    let leaves =
+        Statement::within("SELECT CAST(0 AS BIGINT), idx, leaf_hash FROM log_entries WHERE idx IN", leaves, "");
     let inner = Statement::within("SELECT level, idx, hash FROM log_nodes WHERE idx IN", inner, "");
     let mut found = HashMap::new();
     let mut on = on;

@@ -39,8 +39,9 @@ use uuid::Uuid;
 
 use super::{
     Account, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome, CheckReport,
-    Consumer, DatasetState, Entry, Grant, HeldRelease, LedgerError, LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine,
-    QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
+    Consumer, DatasetState, Entry, Grant, HeldRelease, LedgerError, LogEntry, NewPolicy, NewToken, PolicyVersion,
+    QueryLine, QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, SpendLine, SpendQuery, StatedPolicy, Store, Token,
+    TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
@@ -214,6 +215,10 @@ impl Store for Storage {
 
     async fn token_for(&self, secret: &str) -> Result<Option<Token>, LedgerError> {
         identities::token_for(self.readers.get().await?.on(), secret).await
+    }
+
+    async fn token(&self, id: Uuid) -> Result<Option<Token>, LedgerError> {
+        identities::token(self.readers.get().await?.on(), id).await
     }
 
     async fn record(&self, entry: Entry, reuses: Vec<Reuse>) -> Result<Receipt, LedgerError> {

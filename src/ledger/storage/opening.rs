@@ -192,7 +192,10 @@ async fn migrate_sqlite(writer: &mut SqliteConnection, place: &str) -> Result<()
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(storage(MIGRATING))?;
     // `run` takes a generic `Acquire`, of which the compiler cannot see that its future may move between threads.
     SQLITE.run_direct(None, &mut *transaction, false).await.map_err(migration(&SQLITE, place))?;
-    transaction.commit().await.map_err(|source| LedgerError::CommitUnknown { doing: MIGRATING, source: Arc::new(source) })
+    transaction
+        .commit()
+        .await
+        .map_err(|source| LedgerError::CommitUnknown { doing: MIGRATING, source: Arc::new(source) })
 }
 
 /// The same in PostgreSQL, where the migrator itself takes a lock on the database.

@@ -43,12 +43,11 @@ pub(super) async fn put(
     if new.at_changes.is_some_and(|changes| changes != transaction.state.policies) {
         return Err(LedgerError::PoliciesChanged);
     }
-    let in_force = Statement::new(
-        "SELECT version, base FROM policy_versions WHERE dataset = $1 ORDER BY number DESC LIMIT 1",
-    )
-    .bind(new.dataset.as_str())
-    .fetch_optional(transaction.on(), READING)
-    .await?;
+    let in_force =
+        Statement::new("SELECT version, base FROM policy_versions WHERE dataset = $1 ORDER BY number DESC LIMIT 1")
+            .bind(new.dataset.as_str())
+            .fetch_optional(transaction.on(), READING)
+            .await?;
     if let Some(row) = in_force
         && row.text(0)? == new.version
         && row.text(1)? == new.base
@@ -148,7 +147,8 @@ pub(super) async fn set_state(
 pub(super) async fn all(reader: &mut Reader) -> Result<(i64, Vec<StatedPolicy>), LedgerError> {
     reader.begin_snapshot(READING).await?;
     let changes = super::log::state(reader.on()).await?.policies;
-    let states = Statement::new("SELECT dataset, state, reason FROM dataset_states").fetch_all(reader.on(), READING).await?;
+    let states =
+        Statement::new("SELECT dataset, state, reason FROM dataset_states").fetch_all(reader.on(), READING).await?;
     let mut states: HashMap<String, (DatasetState, Option<String>)> = states
         .iter()
         .map(|row| Ok((row.text(0)?, (DatasetState::read(&row.text(1)?)?, row.maybe_text(2)?))))
@@ -219,6 +219,7 @@ pub(super) async fn check(reader: &mut Reader, findings: &mut Vec<String>) -> Re
             findings.push(format!("the policy or the state of {dataset} is not what the log says of it"));
         }
     }
-    findings.extend(versions.into_keys().map(|dataset| format!("the policy of {dataset} is in the log and not in force")));
+    findings
+        .extend(versions.into_keys().map(|dataset| format!("the policy of {dataset} is in the log and not in force")));
     Ok(())
 }

@@ -39,13 +39,14 @@ pub(super) fn payload_hash(payload: &[u8]) -> String {
 pub(super) async fn keep(transaction: &mut Transaction<'_>, draw: &Draw) -> Result<(bool, HeldRelease), LedgerError> {
     const DOING: &str = "keeping a release";
     let Draw { key, precision, charge, payload, facts } = draw;
-    let row = Statement::new("SELECT price, datasets FROM charges WHERE id = $1 AND release_key = $2 AND precision = $3")
-        .bind(charge.0)
-        .bind(key.0)
-        .bind(column(*precision))
-        .fetch_optional(transaction.on(), DOING)
-        .await?
-        .ok_or(LedgerError::NotPaidFor { charge: *charge })?;
+    let row =
+        Statement::new("SELECT price, datasets FROM charges WHERE id = $1 AND release_key = $2 AND precision = $3")
+            .bind(charge.0)
+            .bind(key.0)
+            .bind(column(*precision))
+            .fetch_optional(transaction.on(), DOING)
+            .await?
+            .ok_or(LedgerError::NotPaidFor { charge: *charge })?;
     let price = row.hash(0)?;
     let select = Statement::new(
         "SELECT precision, charge, payload, facts FROM held_releases \
@@ -86,11 +87,7 @@ pub(super) async fn keep(transaction: &mut Transaction<'_>, draw: &Draw) -> Resu
     Ok((true, HeldRelease { precision, charge_id, payload, facts }))
 }
 
-pub(super) async fn held(
-    on: On<'_>,
-    key: ReleaseKey,
-    min_precision: u64,
-) -> Result<Option<HeldRelease>, LedgerError> {
+pub(super) async fn held(on: On<'_>, key: ReleaseKey, min_precision: u64) -> Result<Option<HeldRelease>, LedgerError> {
     let row = Statement::new(
         "SELECT precision, charge, payload, facts FROM held_releases WHERE release_key = $1 AND precision >= $2 \
          ORDER BY precision DESC, charge LIMIT 1",

@@ -86,14 +86,16 @@ pub(super) async fn decide(
     let (at, doing) = (now(), transaction.doing());
     (decided.state, decided.decided_by, decided.decided) = (ruling.state(), Some(by.to_string()), Some(at));
     decided.answer.clone_from(&ruling.answer);
-    Statement::new("UPDATE budget_requests SET state = $2, decided_by = $3, decided_us = $4, answer = $5 WHERE id = $1")
-        .bind(id.to_string())
-        .bind(decided.state.as_str())
-        .bind(by.to_string())
-        .bind(at.timestamp_micros())
-        .bind(ruling.answer.as_deref())
-        .execute(transaction.on(), doing)
-        .await?;
+    Statement::new(
+        "UPDATE budget_requests SET state = $2, decided_by = $3, decided_us = $4, answer = $5 WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(decided.state.as_str())
+    .bind(by.to_string())
+    .bind(at.timestamp_micros())
+    .bind(ruling.answer.as_deref())
+    .execute(transaction.on(), doing)
+    .await?;
     transaction.append(&Entry {
         at,
         by: Some(by.clone()),

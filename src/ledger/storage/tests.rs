@@ -192,10 +192,7 @@ async fn a_check_finds_what_does_not_agree() {
         ("DROP TRIGGER charge_lines_stay; UPDATE charge_lines SET loss_kind = 'pure'", "another measure"),
         ("PRAGMA foreign_keys = OFF; DROP TRIGGER charges_remain; DELETE FROM charges", "not there"),
         ("DROP TRIGGER charges_stay; UPDATE charges SET sql = 'SELECT 1'", "charge 1 is not what the log says"),
-        (
-            "DROP TRIGGER held_releases_stay; UPDATE held_releases SET payload = x'00'",
-            "not the one that was drawn",
-        ),
+        ("DROP TRIGGER held_releases_stay; UPDATE held_releases SET payload = x'00'", "not the one that was drawn"),
         (
             "DROP TRIGGER log_entries_stay; UPDATE log_entries SET entry = replace(entry, 'dot', 'fed')",
             "entry 0 of the log was changed",

@@ -32,6 +32,8 @@ use crate::interface::http::{self, Limits};
 const SEED: u64 = 2013;
 /// The consumer in whose name the demo asks.
 const CONSUMER: &str = "planning-office";
+/// The owner whose steward gets a token.
+const OWNER: &str = "velo";
 /// The agency that the consumer belongs to.
 const AGENCY: &str = "city-hall";
 /// Where the demo listens, if it stays.
@@ -52,6 +54,17 @@ url = \"sqlite://tollgate.db\"
 
 [policies]
 dir = \"policies\"
+
+# From here the stewards of Velo may register more data while the gateway runs.
+[policies.locations]
+velo = [\"data/velo\"]
+
+# The log of decisions: the key that signs it, and the file that always has its newest checkpoint. Keep that file on
+# another disk than the storage: a storage that does not agree with it is not served.
+[audit]
+key = \"audit.key\"
+name = \"tollgate-demo\"
+anchor = \"audit.checkpoint\"
 ";
 
 /// Makes sample companies' Parquet, policies, a consumer and a token, runs the gateway on them, and says what to try.
@@ -111,7 +124,7 @@ impl Demo {
     /// The consumer, the token and the server.
     async fn serve(self) -> Result<(), Failure> {
         let config = Config::load(Some(&self.dir.join(CONFIG_FILE)))?;
-        let address = match (self.http, self.once) {
+        let address = match (self.http.clone(), self.once) {
             (Some(address), _) => address,
             (None, true) => ANY_ADDRESS.to_owned(),
             (None, false) => {
@@ -119,15 +132,16 @@ impl Demo {
             }
         };
         let listener = serve::bind(&address).await?;
-        let token = enrol(&config).await?;
+        let tokens = enrol(&config).await?;
         let gateway = Gateway::open(&config).await?;
         let limits = Limits::for_sql(config.engine.max_sql_bytes);
         let url = serve::announce(&listener)?;
         if self.once {
-            return ask_once(gateway, listener, limits, url, token).await;
+            return ask_once(gateway, listener, limits, url, tokens.analyst).await;
         }
-        output(what_to_try(&url, &token, &program()).as_bytes())?;
-        http::serve(gateway, listener, limits, http::shutdown_signal()).await.map_err(stopped)
+        output(what_to_try(&url, &tokens, &self.dir, &program()).as_bytes())?;
+        let served = http::serve(Arc::clone(&gateway), listener, limits, http::shutdown_signal()).await;
+        serve::end(&gateway, served).await
     }
 }
 
@@ -144,13 +158,26 @@ fn write_config(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The consumer, if it is not there yet, and a token for it.
-async fn enrol(config: &Config) -> Result<String, Failure> {
+/// New tokens, one for each of the people of the demo.
+struct Tokens {
+    analyst: String,
+    steward: String,
+    administrator: String,
+    auditor: String,
+}
+
+/// The consumer, if it is not there yet, and new tokens.
+async fn enrol(config: &Config) -> Result<Tokens, Failure> {
     let administration = Administration::open(config).await?;
     if !administration.consumers().await?.iter().any(|consumer| consumer.name == CONSUMER) {
         administration.add_consumer(CONSUMER, Some(AGENCY)).await?;
     }
-    Ok(administration.create_token(Role::Analyst, Some(CONSUMER), None).await?.secret)
+    Ok(Tokens {
+        analyst: administration.create_token(Role::Analyst, Some(CONSUMER), None).await?.secret,
+        steward: administration.create_token(Role::Steward, None, Some(OWNER)).await?.secret,
+        administrator: administration.create_token(Role::BudgetAdmin, None, None).await?.secret,
+        auditor: administration.create_token(Role::Auditor, None, None).await?.secret,
+    })
 }
 
 /// Asks the first of the queries as anybody would, through HTTP, and prints the answer.
@@ -166,11 +193,11 @@ async fn ask_once(
         // Sent or dropped, it means the same: nothing more will be asked.
         let _ = asked.await;
     };
-    let server = tokio::spawn(http::serve(gateway, listener, limits, shutdown));
+    let server = tokio::spawn(http::serve(Arc::clone(&gateway), listener, limits, shutdown));
     let client = move || ask(&url, &token, &QUERIES[0]);
     let answer = tokio::task::spawn_blocking(client).await.unwrap_or_else(|lost| Err(stopped(io::Error::other(lost))));
     drop(stop);
-    server.await.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(stopped)?;
+    serve::end(&gateway, server.await.unwrap_or_else(|lost| Err(io::Error::other(lost)))).await?;
     query::print(&answer?)
 }
 

@@ -1,19 +1,21 @@
 //! What the demo prints for pasting into another terminal.
 
-use super::CONSUMER;
+use std::path::Path;
+
+use super::{CONSUMER, OWNER, Tokens};
 use crate::demo::{DemoQuery, QUERIES};
 
 /// How wide a note is, in bytes.
 const NOTE_WIDTH: usize = 96;
 
 /// What to paste into another terminal.
-pub(super) fn what_to_try(url: &str, token: &str, program: &str) -> String {
+pub(super) fn what_to_try(url: &str, tokens: &Tokens, dir: &Path, program: &str) -> String {
     let mut lines = vec![
         String::new(),
         format!("This token asks for {CONSUMER}. In another terminal:"),
         String::new(),
         format!("  export TOLLGATE_URL={url}"),
-        format!("  export TOLLGATE_TOKEN={token}"),
+        format!("  export TOLLGATE_TOKEN={}", tokens.analyst),
         String::new(),
     ];
     for (at, query) in QUERIES.iter().enumerate() {
@@ -24,10 +26,67 @@ pub(super) fn what_to_try(url: &str, token: &str, program: &str) -> String {
         }
         lines.push(String::new());
     }
+    lines.extend(others(tokens, dir, program));
     lines.push(
         "Ctrl-C stops the gateway; the same command starts it again on the same data and budgets.\n\n".to_owned(),
     );
     lines.join("\n")
+}
+
+/// What the other people of the demo can do.
+fn others(tokens: &Tokens, dir: &Path, program: &str) -> Vec<String> {
+    let at = |file: &str| quoted(&dir.join(file).display().to_string());
+    let trips = format!("{OWNER}.trips");
+    let parts = [
+        (
+            format!(
+                "The steward of {OWNER} sees who asked what, and decides. The last three lines register a second dataset."
+            ),
+            ("STEWARD", &tokens.steward),
+            vec![
+                format!("{program} dataset queries {trips}"),
+                format!("{program} dataset suspend {trips} --reason 'the contract is being renewed'"),
+                format!("{program} dataset resume {trips}"),
+                format!("{program} dataset versions {trips}"),
+                format!("cp {} {}", at("data/velo/trips.parquet"), at("data/velo/rides.parquet")),
+                format!(
+                    "sed -e 's/^name = \"trips\"/name = \"rides\"/' -e 's/^location = .*/location = \"rides.parquet\"/' {} > {}",
+                    at("policies/velo.trips.toml"),
+                    at("rides.toml")
+                ),
+                format!("{program} dataset register {} --reason 'the new contract'", at("rides.toml")),
+            ],
+        ),
+        (
+            "The budget administrator grants budgets and freezes consumers.".to_owned(),
+            ("ADMINISTRATOR", &tokens.administrator),
+            vec![
+                format!("{program} consumer list"),
+                format!("{program} budget show --consumer {CONSUMER}"),
+                format!("{program} budget set {CONSUMER} {trips} --epsilon 2 --delta 1e-7 --per month"),
+            ],
+        ),
+        (
+            "The auditor reads the log of decisions, and verifies it without the gateway.".to_owned(),
+            ("AUDITOR", &tokens.auditor),
+            vec![
+                format!("{program} audit list"),
+                format!("{program} audit export > {}", at("log.jsonl")),
+                format!("{program} audit verify {} --key {}", at("log.jsonl"), at("audit.key.pub")),
+            ],
+        ),
+    ];
+    let mut lines = Vec::new();
+    for (what, (name, token), commands) in parts {
+        lines.extend([what, String::new(), format!("  {name}={token}")]);
+        for command in commands {
+            let for_this_token = command.starts_with(program) && !command.contains(" audit verify ");
+            let token = if for_this_token { format!("TOLLGATE_TOKEN=${name} ") } else { String::new() };
+            lines.push(format!("  {token}{command}"));
+        }
+        lines.push(String::new());
+    }
+    lines
 }
 
 pub(super) fn as_command(query: &DemoQuery, program: &str) -> String {

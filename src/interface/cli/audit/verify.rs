@@ -1,13 +1,11 @@
-//! `tollgate audit`.
+//! `tollgate audit verify`.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
-
-use super::failure::{Failure, output, say};
-use super::table::printable;
+use super::super::failure::{Failure, output, say};
+use super::super::table::printable;
 use crate::audit::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::audit::consistency::ConsistencyProof;
 use crate::audit::finding::{Finding, Findings, NotVerified};
@@ -19,48 +17,8 @@ use crate::audit::verify::verify;
 /// The longest key, checkpoint or proof that is read, in bytes.
 const MAX_SMALL_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The log of decisions.
-#[derive(Debug, Subcommand)]
-pub(super) enum Audit {
-    /// Verify an export, a receipt or a signed checkpoint, offline: with the public key, and no server.
-    ///
-    /// With --checkpoint, the log must also continue that earlier checkpoint: none of its entries was changed or taken
-    /// away since. An export of the whole log shows this by itself. A receipt, a checkpoint and an export of one dataset
-    /// need the consistency proof between the two sizes, with --proof.
-    #[command(after_help = "Examples:
-  tollgate audit verify log.jsonl --key audit.key.pub
-  tollgate audit verify log.jsonl --key audit.key.pub --checkpoint january.checkpoint
-  tollgate audit verify receipt.json --key gateway.example/log+b6f8ad43+AYEK…
-  tollgate audit verify new.checkpoint --key audit.key.pub --checkpoint old.checkpoint --proof old-new.json
-
-Exit status: 0 verified, 1 not verified (each fault is told), 2 wrong usage.")]
-    Verify {
-        /// The export, the receipt or the signed checkpoint.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// The log's public key (NAME+ID+BASE64), or a file that holds it. Have it from the gateway's operator, not from
-        /// whoever gave you the file.
-        #[arg(long, value_name = "KEY_OR_FILE")]
-        key: String,
-        /// A signed checkpoint that you kept from earlier. May be given several times.
-        #[arg(long = "checkpoint", value_name = "OLD")]
-        checkpoints: Vec<PathBuf>,
-        /// A consistency proof from an earlier checkpoint to that of the file. May be given several times.
-        #[arg(long = "proof", value_name = "FILE", requires = "checkpoints")]
-        proofs: Vec<PathBuf>,
-    },
-}
-
-impl Audit {
-    /// Does it.
-    pub(super) fn run(self) -> Result<(), Failure> {
-        match self {
-            Self::Verify { file, key, checkpoints, proofs } => run_verify(&file, &key, &checkpoints, &proofs),
-        }
-    }
-}
-
-fn run_verify(path: &Path, key: &str, checkpoints: &[PathBuf], proofs: &[PathBuf]) -> Result<(), Failure> {
+/// Verifies the file, and tells what it is or each fault.
+pub(super) fn run(path: &Path, key: &str, checkpoints: &[PathBuf], proofs: &[PathBuf]) -> Result<(), Failure> {
     let key = read_key(key)?;
     let wrong = |findings: &Findings| {
         findings.first().iter().for_each(|finding| say(&format!("wrong: {}", printable(&finding.to_string()))));

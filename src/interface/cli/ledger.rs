@@ -1,0 +1,102 @@
+//! `tollgate ledger`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, output, say};
+use super::listing::{self, ListFormat};
+use super::storage::ConfigFile;
+
+/// The ledger in the storage that the configuration names: check it, copy it, begin its outside checkpoint anew.
+#[derive(Debug, Subcommand)]
+pub(super) enum Ledger {
+    /// Prove that the ledger agrees with itself, with its log, and with the checkpoint that is kept outside it. A gateway
+    /// may run meanwhile.
+    #[command(after_help = "Examples:
+  tollgate ledger check
+  tollgate ledger check --copy /backup/ledger-2026-11-26.db
+
+Exit status: 0 it agrees, 1 it does not (what was found is told).")]
+    Check {
+        /// Check this copy instead: that it agrees with itself, and is an earlier state of this ledger.
+        #[arg(long, value_name = "FILE")]
+        copy: Option<PathBuf>,
+        /// How the outcome is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: ListFormat,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Make a consistent copy, while a gateway runs. PostgreSQL has its own tools for that.
+    #[command(after_help = "Example:\n  tollgate ledger backup /backup/ledger-2026-11-26.db")]
+    Backup {
+        /// The new file; nothing is written over.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Begin a new outside checkpoint, where the old file is lost. Stop the gateway first, and be sure that this copy of
+    /// the ledger is the newest: nothing can show it any more. It is written into the log.
+    #[command(after_help = "Example:\n  tollgate ledger adopt --reason 'the disk with audit.checkpoint has failed'")]
+    Adopt {
+        /// Why, in one line.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+impl Ledger {
+    /// Does it.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Check { copy, format, config } => check(copy.as_deref(), format, &config).await,
+            Self::Backup { file, config } => {
+                config.administration().await?.backup(&file).await?;
+                say(&format!("copied to {0}; `tollgate ledger check --copy {0}` checks it", file.display()));
+                Ok(())
+            }
+            Self::Adopt { reason, config } => {
+                config.administration().await?.adopt(&reason).await?;
+                say("a new checkpoint is kept outside the ledger; the gateway may start");
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn check(copy: Option<&Path>, format: ListFormat, config: &ConfigFile) -> Result<(), Failure> {
+    let administration = config.administration().await?;
+    let (report, missing) = match copy {
+        None => (administration.check().await?, Some(0)),
+        Some(copy) => {
+            let copied = administration.check_copy(copy).await?;
+            (copied.report, copied.missing)
+        }
+    };
+    if format == ListFormat::Json {
+        let mut document = json!(report);
+        if copy.is_some() {
+            document["missing"] = missing.map_or(Value::Null, Value::from);
+        }
+        return listing::output_json(&document);
+    }
+    let what = copy.map_or_else(|| "the ledger".to_owned(), |copy| copy.display().to_string());
+    let mut said = format!(
+        "{what} agrees with itself: {} accounts, {} charges with {} lines, {} held releases, {} entries of the log\n",
+        report.accounts, report.charges, report.lines, report.held_releases, report.log_entries
+    );
+    match (copy, missing) {
+        (None, _) => said.push_str("it agrees with the checkpoint that is kept outside it\n"),
+        (Some(_), Some(0)) => said.push_str("it has every entry that was signed: it may be restored\n"),
+        (Some(_), Some(missing)) => said.push_str(&format!(
+            "it lacks the last {missing} entries that were signed: an earlier state, which a gateway opens frozen\n"
+        )),
+        (Some(_), None) => said.push_str("no checkpoint is kept outside the ledger to compare it with\n"),
+    }
+    output(said.as_bytes())
+}
