@@ -8,6 +8,7 @@
 //! Authentication, policy, price and ledger sit here and nowhere else, so that no interface can forget one.
 
 pub mod administration;
+mod alerts;
 mod anchoring;
 mod answer;
 mod approval;
@@ -27,6 +28,7 @@ mod in_flight;
 mod price;
 mod question;
 mod registry;
+pub mod reports;
 mod served;
 mod standing;
 mod stewardship;
@@ -139,6 +141,7 @@ pub struct Gateway {
     engine: Engine,
     store: Arc<dyn Store>,
     evidence: anchoring::Evidence,
+    alerts: alerts::Alerts,
     in_flight: in_flight::InFlight,
     admission: Semaphore,
     limits: GatewayLimits,
@@ -188,6 +191,7 @@ impl Gateway {
             served: ArcSwap::from_pointee(served),
             config: config.clone(),
             evidence,
+            alerts: alerts::Alerts::new(&config.alerts, Arc::clone(&store)),
             engine,
             store,
             in_flight: in_flight::InFlight::default(),

@@ -118,6 +118,9 @@ pub(super) enum Failure {
     /// The question has no JSON form.
     #[error("the question cannot be sent: {0}")]
     Request(serde_json::Error),
+    /// A report has no form to be written in.
+    #[error("the report cannot be written")]
+    Report,
     /// Binary output would go to a terminal.
     #[error("an Arrow stream is not for a terminal")]
     ArrowToTerminal,
@@ -158,6 +161,7 @@ impl Failure {
             Self::NoToken => "unauthenticated",
             Self::BadUrl { .. } | Self::ArrowToTerminal | Self::BadKey { .. } | Self::Request(_) => "usage",
             Self::NotVerified { .. } => "not_verified",
+            Self::Report => "internal",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => "unreachable",
         }
     }
@@ -182,7 +186,8 @@ impl Failure {
             Self::BadKey { .. } => {
                 Some("give the line NAME+ID+BASE64 that the operator published, or a file with that line alone")
             }
-            Self::Draft { .. }
+            Self::Report
+            | Self::Draft { .. }
             | Self::NoData { .. }
             | Self::BadGlob { .. }
             | Self::Config(_)

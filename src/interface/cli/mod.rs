@@ -4,6 +4,7 @@
 //!  query, dataset list, budget show ───────────────── HTTP ──► a running server
 //!  consumer, token, budget set ─────────────────── storage ──► the database that the configuration names
 //!  policy check, policy init, audit verify ───────── files ──► nothing else
+//!  report ──────────────────────────── HTTP with --url, else storage
 //!  serve, demo ──────────────────────────────────────────────► are the server
 //! ```
 //!
@@ -21,6 +22,7 @@ mod logging;
 mod parquet_files;
 mod policy;
 mod query;
+mod report;
 mod serve;
 mod storage;
 mod table;
@@ -67,6 +69,9 @@ enum Command {
     /// Show and grant budgets.
     #[command(subcommand)]
     Budget(budget::Budget),
+    /// Report what was spent, what is left and what is owed.
+    #[command(subcommand)]
+    Report(report::Report),
     /// Check the log of decisions.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -105,6 +110,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Consumer(command) => block_on(command.run()),
         Command::Token(command) => block_on(command.run()),
         Command::Budget(command) => block_on(command.run()),
+        Command::Report(command) => block_on(command.run()),
         Command::Audit(command) => command.run(),
     }
 }

@@ -13,11 +13,12 @@ mod accept;
 mod bearer;
 mod budget;
 mod datasets;
-mod encoding;
+pub(super) mod encoding;
 mod health;
 mod openapi;
 mod problem;
 mod query;
+mod reports;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,10 @@ pub fn router(gateway: Arc<Gateway>, limits: Limits) -> Router {
         .route("/v1/datasets", get(datasets::list))
         .route("/v1/datasets/{name}", get(datasets::one))
         .route("/v1/budget", get(budget::budget))
+        .route("/v1/reports/spend", get(reports::spend))
+        .route("/v1/reports/accounts", get(reports::accounts))
+        .route("/v1/reports/top", get(reports::top))
+        .route("/v1/reports/settlement", get(reports::settlement))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::serve));

@@ -8,7 +8,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response,
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{MEDIA_TYPE, Problem};
-use super::{budget, datasets, health, query};
+use super::{budget, datasets, health, query, reports};
 
 /// The whole interface.
 #[derive(OpenApi)]
@@ -17,7 +17,7 @@ use super::{budget, datasets, health, query};
         title = "Tollgate",
         description = "SQL over private data, answered with differential privacy and charged to a ledger. Every error is an RFC 9457 problem document with a stable `code`; none holds a data value."
     ),
-    paths(query::query, datasets::list, datasets::one, budget::budget, health::live, health::ready, serve),
+    paths(query::query, datasets::list, datasets::one, budget::budget, reports::spend, reports::accounts, reports::top, reports::settlement, health::live, health::ready, serve),
     components(schemas(Problem)),
     modifiers(&BearerToken),
     tags(
@@ -104,6 +104,15 @@ pub(super) struct ReadProblems;
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[401, 403, 429, 500, 503])
+    }
+}
+
+/// Problems of a report.
+pub(super) struct ReportProblems;
+
+impl IntoResponses for ReportProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[400, 401, 403, 406, 413, 429, 500, 503])
     }
 }
 
