@@ -20,4 +20,6 @@ mod live_policies;
 mod noise_oracle;
 mod policy_files;
 mod releases;
+mod reports;
+mod simulated_year;
 mod tidy;
