@@ -82,6 +82,9 @@ pub enum ConfigError {
     /// A storage address of a kind that is not known.
     #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`")]
     Storage,
+    /// A webhook that cannot be reached.
+    #[error("alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway")]
+    Webhook,
     /// A number out of its range.
     #[error("{key} must be from {lo} to {hi}, not {found}")]
     OutOfRange {
@@ -182,7 +185,7 @@ impl Default for Audit {
 pub struct Alerts {
     /// Shares of an account's budget, in percent, at which an alert is given: in the log, and to `webhook` if there is one.
     pub thresholds_percent: Vec<u64>,
-    /// An address that alerts are posted to, as JSON.
+    /// An address (`http://`) that alerts are posted to, as JSON.
     pub webhook: Option<String>,
 }
 
@@ -286,6 +289,10 @@ impl Config {
         }
         if let Some(percent) = self.alerts.thresholds_percent.iter().find(|percent| !(1..=100).contains(*percent)) {
             return Err(ConfigError::OutOfRange { key: "alerts.thresholds_percent", found: *percent, lo: 1, hi: 100 });
+        }
+        // The client has no TLS: the address is one on this machine or in its network.
+        if self.alerts.webhook.as_ref().is_some_and(|webhook| webhook.strip_prefix("http://").is_none_or(str::is_empty)) {
+            return Err(ConfigError::Webhook);
         }
         let engine = &self.engine;
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

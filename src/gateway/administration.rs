@@ -308,8 +308,13 @@ impl Administration {
         Evidence::adopt(self.store.as_ref(), &self.config, reason).await
     }
 
+    /// The storage.
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
     /// The datasets as the storage has them, after the policy files that have changed.
-    async fn catalog(&self) -> Result<Arc<Catalog>, GatewayError> {
+    pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, GatewayError> {
         import_files(self.store.as_ref(), &self.config.policies.dir).await?;
         Ok(Served::read(self.store.as_ref(), &self.config, None).await?.catalog)
     }

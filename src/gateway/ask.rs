@@ -212,7 +212,11 @@ impl Gateway {
         let consumer = payer.consumer;
         let (priced, turns) = self.turns(priced, analysed, consumer).await?;
         let priced = &priced;
-        let pay = || charge(store, question, query_id, priced, analysed, payer, reservation);
+        let pay = async || {
+            let paid = charge(store, question, query_id, priced, analysed, payer, reservation).await?;
+            self.alerts.charged(paid.iter().flat_map(|paid| &paid.accounts).cloned().collect());
+            Ok::<_, GatewayError>(paid)
+        };
         let mut all_paid = true;
         for release in &priced.releases {
             let paid = store.has_paid(consumer, release.key, release.precision()).await.map_err(translate::ledger)?;

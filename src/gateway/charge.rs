@@ -44,28 +44,35 @@ pub(super) fn consumer_accounts(
     grant: Option<&Grant>,
     now: DateTime<Utc>,
 ) -> Option<Vec<ConsumerAccount>> {
-    let cap = &policy.budget.per_consumer;
-    let account = |epsilon: Epsilon, delta: Delta, per: Period| ConsumerAccount {
+    let account = |cap: Cap| ConsumerAccount {
         account: Account {
             scope: Scope::Consumer(consumer.to_owned()),
             dataset: policy.name.to_string(),
-            window: per.window(now),
+            window: cap.per.window(now),
             epoch: None,
         },
-        limit: Limit::from_budget(policy.privacy.accounting, epsilon, delta),
-        epsilon,
-        delta,
-        per,
+        limit: Limit::from_budget(policy.privacy.accounting, cap.epsilon, cap.delta),
+        epsilon: cap.epsilon,
+        delta: cap.delta,
+        per: cap.per,
     };
+    Some(consumer_caps(policy, grant)?.into_iter().map(account).collect())
+}
+
+/// The caps on a consumer's accounts of a dataset, one an account: see [`consumer_accounts`].
+pub(super) fn consumer_caps(policy: &DatasetPolicy, grant: Option<&Grant>) -> Option<Vec<Cap>> {
+    let cap = policy.budget.per_consumer;
     let Some(grant) = grant else {
-        return policy.budget.auto_grant.then(|| vec![account(cap.epsilon, cap.delta, cap.per)]);
+        return policy.budget.auto_grant.then(|| vec![cap]);
     };
-    let (epsilon, delta) = (grant.epsilon.min(cap.epsilon), grant.delta.min(cap.delta));
-    let per = period_of(grant);
-    if per == cap.per {
-        return Some(vec![account(epsilon, delta, per)]);
-    }
-    Some(vec![account(cap.epsilon, cap.delta, cap.per), account(epsilon, delta, per)])
+    let granted = granted_cap(grant);
+    let both = Cap { epsilon: granted.epsilon.min(cap.epsilon), delta: granted.delta.min(cap.delta), per: granted.per };
+    Some(if both.per == cap.per { vec![both] } else { vec![cap, both] })
+}
+
+/// A grant as a cap.
+pub(super) fn granted_cap(grant: &Grant) -> Cap {
+    Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(grant) }
 }
 
 /// Every account that a release is charged to, with its limit and its cost: of each dataset (and each of its epochs) the
@@ -129,7 +136,7 @@ async fn domain_accounts(
 ) -> Result<Vec<AccountCharge>, GatewayError> {
     let domain = &release.spec.unit_domain;
     let grant = store.grant(payer.consumer, &domain_key(domain)).await.map_err(translate::ledger)?;
-    let granted = grant.map(|grant| Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(&grant) });
+    let granted = grant.as_ref().map(granted_cap);
     let of_domain = payer.catalog.entries().filter_map(|(_, entry)| match entry {
         Entry::Private(policy, _) if policy.privacy.unit_domain == *domain => policy.budget.per_consumer_in_domain,
         Entry::Private(..) | Entry::Public(..) | Entry::Collection(_) => None,
@@ -158,7 +165,7 @@ async fn domain_accounts(
 }
 
 /// Of an account that is counted and not limited.
-const UNLIMITED: Limit = Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX };
+pub(super) const UNLIMITED: Limit = Limit { loss: Loss::Zcdp(Rho::MAX), delta: Delta::MAX };
 
 /// The name under which grants on a unit domain are kept. No dataset has a colon in its name.
 pub(super) fn domain_key(domain: &str) -> String {
@@ -183,6 +190,8 @@ pub(super) struct Charged {
     pub(super) earlier: bool,
     /// What was charged now.
     pub(super) lines: Vec<ChargeLine>,
+    /// The accounts that were charged now.
+    pub(super) accounts: Vec<AccountCharge>,
 }
 
 /// Charges every release of a query, or finds that the consumer has paid for it already: all, or none.
@@ -232,11 +241,17 @@ pub(super) async fn charge(
                 delta: release.cost().delta,
                 earlier: false,
                 lines: lines(&charge.accounts, |account| charged.iter().any(|(paid, _)| paid == account)),
+                accounts: charge
+                    .accounts
+                    .iter()
+                    .filter(|line| charged.iter().any(|(paid, _)| *paid == line.account))
+                    .cloned()
+                    .collect(),
             },
             ChargeOutcome::AlreadyPaid { charge_id, precision } => {
                 let costs = store.costs_of(charge_id).await.map_err(translate::ledger)?;
                 let delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
-                Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new() }
+                Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new(), accounts: Vec::new() }
             }
             ChargeOutcome::Refused { mut short } => {
                 // As they stand without the query's other releases, which were taken back with it.

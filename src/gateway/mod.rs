@@ -8,6 +8,7 @@
 //! Authentication, policy, price and ledger sit here and nowhere else, so that no interface can forget one.
 
 pub mod administration;
+mod alerts;
 mod anchoring;
 mod answer;
 mod approval;
@@ -27,6 +28,7 @@ mod log;
 mod price;
 mod question;
 mod registry;
+pub mod reports;
 mod served;
 mod standing;
 mod stewardship;
@@ -144,6 +146,7 @@ pub struct Gateway {
     engine: Engine,
     store: Arc<dyn Store>,
     evidence: anchoring::Evidence,
+    alerts: alerts::Alerts,
     in_flight: in_flight::InFlight,
     admission: Semaphore,
     limits: GatewayLimits,
@@ -193,6 +196,7 @@ impl Gateway {
             served: ArcSwap::from_pointee(served),
             config: config.clone(),
             evidence,
+            alerts: alerts::Alerts::new(&config.alerts, Arc::clone(&store)),
             engine,
             store,
             in_flight: in_flight::InFlight::default(),

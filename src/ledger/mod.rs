@@ -51,7 +51,10 @@ pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
 pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy};
 pub use release::{HeldRelease, ReleaseKey};
 pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
-pub use spend::{AccountSum, Dimension, QueryLine, QueryOrder, QuerySearch, SpendLine, SpendQuery};
+pub use spend::{
+    AccountSearch, AccountSum, DaySpend, Dimension, EventGroup, LifetimeSum, QueryLine, QueryOrder, QuerySearch, SpendLine,
+    SpendQuery,
+};
 
 /// The storage of the ledger. Object-safe, so that every interface and test takes `&dyn Store`.
 ///
@@ -160,6 +163,39 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn account_sums(&self, datasets: &[String]) -> Result<Vec<AccountSum>, LedgerError>;
 
+    /// The accounts that `search` names, of those that were ever charged.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn accounts(&self, search: &AccountSearch) -> Result<Vec<AccountSum>, LedgerError>;
+
+    /// What was spent over all windows by the scopes that `search` names; its windows are not looked at.
+    ///
+    /// A consumer with two accounts of a dataset (a cap and a grant of different windows) is counted once.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn lifetimes(&self, search: &AccountSearch) -> Result<Vec<LifetimeSum>, LedgerError>;
+
+    /// What an account spent, day by day, from the first.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn days(&self, account: &Account) -> Result<Vec<DaySpend>, LedgerError>;
+
+    /// The noise that one scope has paid for on a dataset (or unit domain) and epoch over all windows, equal charges together.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn events(&self, scope: &Scope, dataset: &str, epoch: Option<&str>) -> Result<Vec<EventGroup>, LedgerError>;
+
+    /// Notes that accounts have passed thresholds of so many percent, and gives back those of which it was not noted before:
+    /// each once, whoever asks.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn note_thresholds(&self, passed: &[(Account, u64)]) -> Result<Vec<(Account, u64)>, LedgerError>;
+
     /// Sets what an administrator grants a consumer on a dataset. The owner's cap still holds above it.
     ///
     /// # Errors
@@ -171,6 +207,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Storage errors.
     async fn grant(&self, consumer: &str, dataset: &str) -> Result<Option<Grant>, LedgerError>;
+
+    /// Every grant, with its consumer and its dataset (or `domain:NAME`).
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn grants(&self) -> Result<Vec<(String, String, Grant)>, LedgerError>;
 
     /// Adds a consumer.
     ///

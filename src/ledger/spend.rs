@@ -1,11 +1,11 @@
 //! What was spent, summed for reports.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Account, ChargeId};
-use crate::accounting::{Accounting, Spent};
+use super::{Account, ChargeId, Scope};
+use crate::accounting::{Accounting, Cost, Spent};
 
 /// By what spending is summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -74,6 +74,8 @@ pub struct SpendLine {
     pub reused: u64,
     /// Σ of the losses that these would have cost.
     pub saved_steps: u128,
+    /// Σ of the δ's that these would have cost.
+    pub saved_delta_steps: u128,
 }
 
 /// An account with what it has spent.
@@ -83,6 +85,58 @@ pub struct AccountSum {
     pub account: Account,
     /// Its sums.
     pub spent: Spent,
+}
+
+/// Which accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccountSearch {
+    /// Of these datasets (or unit domains) alone, where any are named.
+    pub datasets: Vec<String>,
+    /// This consumer's own accounts alone, of datasets and of unit domains.
+    pub consumer: Option<String>,
+    /// Of these windows alone, where any are named.
+    pub windows: Vec<String>,
+}
+
+/// What one scope has spent of a dataset (or unit domain) and epoch over all windows, each charge once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifetimeSum {
+    /// Whose.
+    pub scope: Scope,
+    /// The dataset, or the unit domain of a [`Scope::Domain`].
+    pub dataset: String,
+    /// The epoch, where the dataset is accounted by epochs.
+    pub epoch: Option<String>,
+    /// What the sums are of.
+    pub accounting: Accounting,
+    /// Σ of losses, in steps, which may be more than one account could hold.
+    pub loss_steps: u128,
+    /// Σ of δ's, in steps.
+    pub delta_steps: u128,
+}
+
+/// Charges that drew the same noise at the same cost, for restating.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventGroup {
+    /// The noise, as JSON ([`crate::accounting::event`]); `[]` of charges from before it was kept.
+    pub events: String,
+    /// What one of them cost, in the measure of its noise.
+    pub drawn: Cost,
+    /// How many there are.
+    pub charges: u64,
+}
+
+/// What an account spent on one day (UTC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaySpend {
+    /// The day.
+    pub day: NaiveDate,
+    /// How many charges.
+    pub charges: u64,
+    /// Σ of losses, in steps.
+    pub loss_steps: u128,
+    /// Σ of δ's, in steps.
+    pub delta_steps: u128,
 }
 
 /// In which order queries are listed.
@@ -100,6 +154,10 @@ pub enum QueryOrder {
 pub struct QuerySearch {
     /// On these datasets, or on all if none is named.
     pub datasets: Vec<String>,
+    /// By this consumer alone.
+    pub consumer: Option<String>,
+    /// On datasets of this accounting alone: losses of different measures are not to be compared.
+    pub accounting: Option<Accounting>,
     /// Before this charge: what comes next after a list from the newest.
     pub before: Option<ChargeId>,
     /// From when, this moment included.

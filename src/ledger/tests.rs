@@ -4,6 +4,7 @@ mod charging;
 mod decisions;
 mod identities;
 mod releases;
+mod reports;
 
 use std::sync::Arc;
 
@@ -126,6 +127,13 @@ on_every_storage!(
         consumers_are_listed_by_name,
         tokens_prove_their_role_until_revoked,
         tokens_must_fit_their_role,
+    ],
+    reports: [
+        what_a_consumer_pays_is_counted_once,
+        a_lifetime_is_every_charge_once,
+        noise_is_grouped_by_what_was_drawn,
+        the_dearest_queries_come_first,
+        a_threshold_is_noted_once,
     ],
 );
 

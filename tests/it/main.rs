@@ -25,4 +25,6 @@ mod policy_files;
 mod postgres;
 mod releases;
 mod stewards_http;
+mod reports;
+mod simulated_year;
 mod tidy;

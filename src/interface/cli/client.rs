@@ -195,6 +195,14 @@ impl Client {
         self.finish(self.agent.run(request)).map(|(_, body)| body)
     }
 
+    /// Reads `path` with the parameters behind it, in the form that is asked for.
+    pub(super) fn read(&self, path: &str, parameters: &[(&str, String)], form: Form) -> Result<Vec<u8>, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", &self.authorization);
+        let request = request.header("accept", form.media_type());
+        let request = parameters.iter().fold(request, |request, (name, value)| request.query(*name, value));
+        self.finish(request.call()).map(|(_, body)| body)
+    }
+
     /// Asks `question`.
     pub(super) fn ask(&self, question: &Question, form: Form) -> Result<Reply, Failure> {
         let body = serde_json::to_vec(question).map_err(Failure::Request)?;

@@ -118,6 +118,9 @@ pub(super) enum Failure {
     /// The question has no JSON form.
     #[error("the question cannot be sent: {0}")]
     Request(serde_json::Error),
+    /// A report has no form to be written in.
+    #[error("the report cannot be written")]
+    Report,
     /// Binary output would go to a terminal.
     #[error("an Arrow stream is not for a terminal")]
     ArrowToTerminal,
@@ -178,6 +181,7 @@ impl Failure {
             | Self::RoleOfAnother { .. }
             | Self::Request(_) => "usage",
             Self::NotVerified { .. } => "not_verified",
+            Self::Report => "internal",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => "unreachable",
         }
     }
@@ -208,7 +212,8 @@ impl Failure {
             Self::NoName { .. } => {
                 Some("write `owner` and `name` in [dataset]; `tollgate policy check FILE` names every fault")
             }
-            Self::Draft { .. }
+            Self::Report
+            | Self::Draft { .. }
             | Self::NoData { .. }
             | Self::BadGlob { .. }
             | Self::Config(_)

@@ -6,6 +6,7 @@
 //!                                 └── without ───── storage ──► the database that the configuration names
 //!  ledger ──────────────────────────────────────── storage ──► the same
 //!  policy check, policy init, audit verify ───────── files ──► nothing else
+//!  report ──────────────────────────── HTTP with --url, else storage
 //!  serve, demo ──────────────────────────────────────────────► are the server
 //! ```
 //!
@@ -26,6 +27,7 @@ mod logging;
 mod parquet_files;
 mod policy;
 mod query;
+mod report;
 mod serve;
 mod storage;
 mod table;
@@ -75,6 +77,9 @@ enum Command {
     /// Show, grant, ask for and decide about budgets.
     #[command(subcommand)]
     Budget(budget::Budget),
+    /// Report what was spent, what is left and what is owed.
+    #[command(subcommand)]
+    Report(report::Report),
     /// Read, export and verify the log of decisions.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -119,6 +124,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Approval(command) => command.run(),
         Command::Audit(command) => block_on(command.run()),
         Command::Ledger(command) => block_on(command.run()),
+        Command::Report(command) => block_on(command.run()),
     }
 }
 

@@ -18,7 +18,7 @@ mod budget;
 mod budget_requests;
 mod consumers;
 mod datasets;
-mod encoding;
+pub(super) mod encoding;
 mod grants;
 mod health;
 mod openapi;
@@ -26,6 +26,7 @@ mod policies;
 mod problem;
 mod queries;
 mod query;
+mod reports;
 mod server;
 mod standing;
 #[cfg(test)]
@@ -101,6 +102,10 @@ pub fn router(gateway: Arc<Gateway>, limits: Limits) -> Router {
         .route("/v1/audit/proof/{index}", get(audit::proof))
         .route("/v1/audit/consistency", get(audit::consistency))
         .route("/v1/audit/export", get(audit::export))
+        .route("/v1/reports/spend", get(reports::spend))
+        .route("/v1/reports/accounts", get(reports::accounts))
+        .route("/v1/reports/top", get(reports::top))
+        .route("/v1/reports/settlement", get(reports::settlement))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::serve));

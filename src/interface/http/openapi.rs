@@ -9,7 +9,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{MEDIA_TYPE, Problem};
 use super::{
-    approvals, audit, budget, budget_requests, consumers, datasets, grants, health, policies, queries, query, standing,
+    approvals, audit, budget, budget_requests, consumers, datasets, grants, health, policies, queries, query, reports,
+    standing,
     tokens,
 };
 
@@ -51,6 +52,10 @@ use super::{
         audit::proof,
         audit::consistency,
         audit::export,
+        reports::spend,
+        reports::accounts,
+        reports::top,
+        reports::settlement,
         health::live,
         health::ready,
         serve
@@ -154,6 +159,15 @@ pub(super) struct ReadProblems;
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[401, 403, 429, 500, 503])
+    }
+}
+
+/// Problems of a report.
+pub(super) struct ReportProblems;
+
+impl IntoResponses for ReportProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[400, 401, 403, 406, 413, 429, 500, 503])
     }
 }
 

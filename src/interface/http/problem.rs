@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 problem documents.
 
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -143,6 +143,14 @@ impl From<BytesRejection> for Problem {
 impl From<PathRejection> for Problem {
     fn from(_: PathRejection) -> Self {
         Self::new(Code::RequestInvalid, "the path is not valid percent-encoded UTF-8")
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    /// The rejection's own text is not passed on: it may quote what was sent.
+    fn from(_: QueryRejection) -> Self {
+        Self::new(Code::RequestInvalid, "a parameter behind the path is not known, or is not of its type")
+            .with_hint("GET /openapi.json lists the parameters of each path")
     }
 }
 

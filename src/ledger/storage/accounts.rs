@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::super::{Account, AccountSum, Actor, Decision, Entry, Grant, LedgerError, Scope};
+use super::super::{Account, AccountSearch, AccountSum, Actor, Decision, Entry, Grant, LedgerError, Scope};
 use super::columns::{column, delta, kind, loss, now, steps};
 use super::database::{On, Row, Statement, Value};
 use super::decision::KnownAccount;
 use super::identities;
+use super::restriction::Restriction;
 use super::transaction::{Transaction, Verdict};
 use crate::accounting::{Epsilon, Spent};
 
@@ -59,29 +60,38 @@ pub(super) fn upsert(rows: impl IntoIterator<Item = Vec<Value>>) -> Vec<Statemen
 
 /// Every account that was ever charged, of these datasets or of all.
 pub(super) async fn sums(on: On<'_>, datasets: &[String]) -> Result<Vec<AccountSum>, LedgerError> {
-    const SELECT: &str =
-        "SELECT scope, subject, dataset, budget_window, epoch, loss_kind, loss_steps, delta_steps FROM accounts";
-    let select = if datasets.is_empty() {
-        Statement::new(
-            "SELECT scope, subject, dataset, budget_window, epoch, loss_kind, loss_steps, delta_steps FROM accounts \
-             ORDER BY id",
-        )
-    } else {
-        let names = datasets.iter().map(|name| Value::from(name.as_str()));
-        Statement::within(&format!("{SELECT} WHERE dataset IN"), names, "ORDER BY id")
-    };
-    select.fetch_all(on, "reading accounts").await?.iter().map(sum).collect()
+    search(on, &AccountSearch { datasets: datasets.to_vec(), ..AccountSearch::default() }).await
 }
 
-fn sum(row: &Row) -> Result<AccountSum, LedgerError> {
-    let subject = row.text(1)?;
-    let scope = match row.text(0)?.as_str() {
+/// Those of the accounts that were ever charged which `search` names.
+pub(super) async fn search(on: On<'_>, search: &AccountSearch) -> Result<Vec<AccountSum>, LedgerError> {
+    let mut only = Restriction::default();
+    only.one_of("dataset", &search.datasets);
+    only.one_of("budget_window", &search.windows);
+    if let Some(consumer) = &search.consumer {
+        only.and("scope IN ('consumer', 'domain') AND subject = ?", consumer.as_str());
+    }
+    let (restricted, values) = only.parts();
+    let select = format!(
+        "SELECT scope, subject, dataset, budget_window, epoch, loss_kind, loss_steps, delta_steps FROM accounts{restricted} \
+         ORDER BY id"
+    );
+    Statement::composed(select, values).fetch_all(on, "reading accounts").await?.iter().map(sum).collect()
+}
+
+/// The scope in two columns.
+pub(super) fn scope_of(kind: &str, subject: String) -> Result<Scope, LedgerError> {
+    Ok(match kind {
         "consumer" => Scope::Consumer(subject),
         "agency" => Scope::Agency(subject),
         "all_consumers" => Scope::AllConsumers,
         "domain" => Scope::Domain(subject),
         _ => return Err(LedgerError::Corrupt { what: "scope of an account" }),
-    };
+    })
+}
+
+fn sum(row: &Row) -> Result<AccountSum, LedgerError> {
+    let scope = scope_of(&row.text(0)?, row.text(1)?)?;
     Ok(AccountSum {
         account: Account { scope, dataset: row.text(2)?, window: row.text(3)?, epoch: row.maybe_text(4)? },
         spent: Spent { loss: loss(&row.text(5)?, row.int(6)?)?, delta: delta(row.int(7)?)? },
@@ -131,6 +141,16 @@ pub(super) async fn grant(on: On<'_>, consumer: &str, dataset: &str) -> Result<O
         .fetch_optional(on, "reading a grant")
         .await?;
     row.map(|row| grant_of(&row, 0)).transpose()
+}
+
+/// Every grant.
+pub(super) async fn grants(on: On<'_>) -> Result<Vec<(String, String, Grant)>, LedgerError> {
+    Statement::new("SELECT consumer, dataset, epsilon_steps, delta_steps, per FROM grants")
+        .fetch_all(on, "reading grants")
+        .await?
+        .iter()
+        .map(|row| Ok((row.text(0)?, row.text(1)?, grant_of(row, 2)?)))
+        .collect()
 }
 
 /// The grant in three columns from `at` on.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::{Charge, ChargeId, Decision, Entry, LedgerError, LoggedLine, ReleaseKey};
+use super::super::{Charge, ChargeId, Decision, Entry, LedgerError, LoggedLine, ReleaseKey, Scope};
 use super::accounts;
 use super::columns::{column, delta, kind, loss, steps, time};
 use super::database::{On, Row, Statement, Value};
@@ -155,11 +155,12 @@ pub(super) async fn write(
     writes: &Writes<'_>,
 ) -> Result<(), LedgerError> {
     let mut charges = Vec::with_capacity(writes.charges.len());
-    let mut lines = Vec::new();
+    let (mut lines, mut costs) = (Vec::new(), Vec::new());
     let mut sums: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
     for new in &writes.charges {
         let receipt = transaction.append(&logged(new))?;
         charges.push(charge_row(new, index(receipt.log_index)));
+        costs.extend(cost_rows(new));
         for payment in &new.payments {
             let (drawn, paid) = (payment.line.cost.loss, payment.paid);
             lines.push(vec![
@@ -198,6 +199,13 @@ pub(super) async fn write(
         "INSERT INTO charge_lines (charge, account, loss_kind, loss_steps, delta_steps, drawn_kind, drawn_steps)",
         7,
         lines,
+        "",
+    ));
+    statements.extend(Statement::insert(
+        "INSERT INTO charge_costs (charge, dataset, epoch, query_id, at_us, consumer, agency, purpose, loss_kind, loss_steps, \
+         delta_steps)",
+        11,
+        costs,
         "",
     ));
     statements.extend(Statement::insert(
@@ -244,6 +252,35 @@ fn charge_row(new: &NewCharge<'_>, log_index: i64) -> Vec<Value> {
         charge.query.summable.as_ref().map(|(base, _)| &base[..]).into(),
         charge.query.summable.as_ref().map(|(_, parts)| parts.as_str()).into(),
     ]
+}
+
+/// What the consumer pays for each dataset and epoch: its accounts there (a cap and a grant of different windows) all pay the
+/// same, and one of them is counted.
+fn cost_rows(new: &NewCharge<'_>) -> Vec<Vec<Value>> {
+    let mut paid = BTreeMap::new();
+    for payment in &new.payments {
+        let account = &payment.line.account;
+        if let Scope::Consumer(_) = account.scope {
+            paid.entry((account.dataset.as_str(), account.epoch.as_deref().unwrap_or_default())).or_insert(payment.paid);
+        }
+    }
+    let charge = new.charge;
+    let row = |((dataset, epoch), cost): ((&str, &str), Cost)| {
+        vec![
+            new.id.0.into(),
+            dataset.into(),
+            epoch.into(),
+            charge.query.query_id.to_string().into(),
+            charge.at.timestamp_micros().into(),
+            charge.consumer.as_str().into(),
+            new.agency.as_deref().into(),
+            charge.query.purpose.as_deref().into(),
+            kind(cost.loss.accounting()).into(),
+            column(cost.loss.steps()).into(),
+            column(cost.delta.steps()).into(),
+        ]
+    };
+    paid.into_iter().map(row).collect()
 }
 
 fn logged(new: &NewCharge<'_>) -> Entry {

@@ -21,7 +21,7 @@ const MOST: usize = 20;
 const PAGE: u64 = 4096;
 
 /// Each query names the rows that break one rule, at most twenty; a sound ledger answers all of them with none.
-const RULES: [(&str, &str); 6] = [
+const RULES: [(&str, &str); 8] = [
     (
         "the sums of an account are not those of its lines",
         "SELECT a.storage_key FROM accounts a LEFT JOIN ( \
@@ -51,6 +51,23 @@ const RULES: [(&str, &str); 6] = [
         "SELECT CAST(h.charge AS TEXT) FROM held_releases h LEFT JOIN charges c ON c.id = h.charge \
          WHERE c.id IS NULL OR c.release_key <> h.release_key OR c.precision <> h.precision OR c.price <> h.price \
          LIMIT 20",
+    ),
+    (
+        "what reports count is not what the consumer paid",
+        "SELECT p.charge || ' on ' || p.dataset FROM charge_costs p LEFT JOIN charges c ON c.id = p.charge \
+         WHERE c.id IS NULL OR c.consumer <> p.consumer OR c.at_us <> p.at_us OR c.query_id <> p.query_id \
+         OR coalesce(c.agency, '') <> coalesce(p.agency, '') OR coalesce(c.purpose, '') <> coalesce(p.purpose, '') \
+         OR NOT EXISTS (SELECT 1 FROM charge_lines l JOIN accounts a ON a.id = l.account \
+             WHERE l.charge = p.charge AND a.scope = 'consumer' AND a.dataset = p.dataset \
+             AND coalesce(a.epoch, '') = p.epoch AND l.loss_kind = p.loss_kind AND l.loss_steps = p.loss_steps \
+             AND l.delta_steps = p.delta_steps) LIMIT 20",
+    ),
+    (
+        "what a consumer paid is not what reports count",
+        "SELECT l.charge || ' on ' || a.storage_key FROM charge_lines l JOIN accounts a ON a.id = l.account \
+         WHERE a.scope = 'consumer' AND NOT EXISTS (SELECT 1 FROM charge_costs p WHERE p.charge = l.charge \
+             AND p.dataset = a.dataset AND p.epoch = coalesce(a.epoch, '') AND p.loss_kind = l.loss_kind \
+             AND p.loss_steps = l.loss_steps AND p.delta_steps = l.delta_steps) LIMIT 20",
     ),
     (
         "a line is of a charge that is not there",

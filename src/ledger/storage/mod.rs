@@ -19,14 +19,17 @@ mod columns;
 mod database;
 mod decision;
 mod identities;
+mod lifetimes;
 mod log;
 mod opening;
 mod policies;
 mod releases;
 mod reports;
 mod requests;
+mod restriction;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod transaction;
 
 use std::sync::Arc;
@@ -38,10 +41,9 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Account, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome, CheckReport,
-    Consumer, DatasetState, Entry, Grant, HeldRelease, LedgerError, LogEntry, NewPolicy, NewToken, PolicyVersion,
-    QueryLine, QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, SpendLine, SpendQuery, StatedPolicy, Store, Token,
-    TokenSecret,
+    Account, AccountSearch, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome, CheckReport,
+    Consumer, DatasetState, DaySpend, Entry, EventGroup, Grant, HeldRelease, LedgerError, LifetimeSum, LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine,
+    QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, Scope, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
@@ -180,12 +182,36 @@ impl Store for Storage {
         accounts::sums(self.readers.get().await?.on(), datasets).await
     }
 
+    async fn accounts(&self, search: &AccountSearch) -> Result<Vec<AccountSum>, LedgerError> {
+        accounts::search(self.readers.get().await?.on(), search).await
+    }
+
+    async fn lifetimes(&self, search: &AccountSearch) -> Result<Vec<LifetimeSum>, LedgerError> {
+        lifetimes::sums(self.readers.get().await?.on(), search).await
+    }
+
+    async fn days(&self, account: &Account) -> Result<Vec<DaySpend>, LedgerError> {
+        lifetimes::days(self.readers.get().await?.on(), account).await
+    }
+
+    async fn events(&self, scope: &Scope, dataset: &str, epoch: Option<&str>) -> Result<Vec<EventGroup>, LedgerError> {
+        lifetimes::events(self.readers.get().await?.on(), scope, dataset, epoch).await
+    }
+
+    async fn note_thresholds(&self, passed: &[(Account, u64)]) -> Result<Vec<(Account, u64)>, LedgerError> {
+        write_one!(self, "noting thresholds", transaction => thresholds::note(transaction, passed))
+    }
+
     async fn set_grant(&self, consumer: &str, dataset: &str, grant: &Grant, by: &Actor) -> Result<(), LedgerError> {
         write_one!(self, "setting a grant", transaction => accounts::set_grant(transaction, consumer, dataset, grant, by))
     }
 
     async fn grant(&self, consumer: &str, dataset: &str) -> Result<Option<Grant>, LedgerError> {
         accounts::grant(self.readers.get().await?.on(), consumer, dataset).await
+    }
+
+    async fn grants(&self) -> Result<Vec<(String, String, Grant)>, LedgerError> {
+        accounts::grants(self.readers.get().await?.on()).await
     }
 
     async fn add_consumer(&self, name: &str, agency: Option<&str>, by: &Actor) -> Result<(), LedgerError> {

@@ -1,13 +1,15 @@
 //! Sums for reports. What a consumer pays for one dataset is counted once a charge, however many of its accounts it is
-//! written on (a cap and a grant of different windows).
+//! written on (a cap and a grant of different windows): `charge_costs` holds it so.
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::super::{ChargeId, Dimension, LedgerError, QueryLine, QueryOrder, QuerySearch, SpendLine, SpendQuery};
-use super::columns::{delta, loss, steps, time};
-use super::database::{On, Row, Statement, Value};
+use super::columns::{delta, kind, loss, steps, time};
+use super::database::{On, Row, Statement};
+use super::restriction::Restriction;
 use super::transaction::index;
 use crate::accounting::Spent;
 
@@ -16,69 +18,55 @@ const READING: &str = "reading what was spent";
 /// Sums are read in two halves, so that no database's integers overflow: of the millions, and of what is below a million.
 const HALF: u128 = 1_000_000;
 
+/// The halves of both sums of the rows of `p`, as [`halves`] reads them.
+pub(super) const SUMS: &str = "CAST(sum(p.loss_steps / 1000000) AS BIGINT), CAST(sum(p.loss_steps % 1000000) AS BIGINT), \
+     CAST(sum(p.delta_steps / 1000000) AS BIGINT), CAST(sum(p.delta_steps % 1000000) AS BIGINT)";
+
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
 
-/// A dimension as an expression over a row of charges or of reuses.
+/// A dimension as an expression over a row of charges' costs or of reuses.
 const fn expression(dimension: Dimension) -> &'static str {
     match dimension {
-        Dimension::Consumer => "c.consumer",
-        Dimension::Agency => "c.agency",
+        Dimension::Consumer => "p.consumer",
+        Dimension::Agency => "p.agency",
         Dimension::Dataset => "p.dataset",
-        Dimension::Purpose => "c.purpose",
-        Dimension::Day => "CAST(c.at_us / 86400000000 AS TEXT)",
+        Dimension::Purpose => "p.purpose",
+        Dimension::Day => "CAST(p.at_us / 86400000000 AS TEXT)",
     }
 }
 
-/// The `WHERE` of a query, as text after `$n` numbered from 1, and its values.
-fn restriction(query: &SpendQuery) -> (String, Vec<Value>) {
-    let (mut text, mut values) = (String::new(), Vec::new());
-    let mut add = |condition: &str, value: Value| {
-        values.push(value);
-        text.push_str(if values.len() == 1 { " WHERE " } else { " AND " });
-        text.push_str(&condition.replace('?', &format!("${}", values.len())));
-    };
+/// Which rows a query is over.
+fn restriction(query: &SpendQuery) -> Restriction {
+    let mut only = Restriction::default();
     if let Some(from) = query.from {
-        add("c.at_us >= ?", from.timestamp_micros().into());
+        only.and("p.at_us >= ?", from.timestamp_micros());
     }
     if let Some(until) = query.until {
-        add("c.at_us < ?", until.timestamp_micros().into());
+        only.and("p.at_us < ?", until.timestamp_micros());
     }
     if let Some(consumer) = &query.consumer {
-        add("c.consumer = ?", consumer.as_str().into());
+        only.and("p.consumer = ?", consumer.as_str());
     }
-    if !query.datasets.is_empty() {
-        // One parameter: the names as a list within a text, since a name holds no line break.
-        let first = values.len() + 1;
-        let names: Vec<String> = (first..first + query.datasets.len()).map(|at| format!("${at}")).collect();
-        text.push_str(if values.is_empty() { " WHERE " } else { " AND " });
-        text.push_str(&format!("p.dataset IN ({})", names.join(", ")));
-        values.extend(query.datasets.iter().map(|name| Value::from(name.as_str())));
-    }
-    (text, values)
+    only.one_of("p.dataset", &query.datasets);
+    only
 }
 
 pub(super) async fn spend(on: On<'_>, query: &SpendQuery) -> Result<Vec<SpendLine>, LedgerError> {
     let mut on = on;
     let dimensions: Vec<&str> = query.by.iter().map(|dimension| expression(*dimension)).collect();
     let selected: String = dimensions.iter().map(|dimension| format!("{dimension}, ")).collect();
-    let (restricted, values) = restriction(query);
-    let grouped: Vec<String> = (1..=dimensions.len() + 1).map(|at| at.to_string()).collect();
+    let (restricted, values) = restriction(query).parts();
+    let width = dimensions.len();
+    let grouped: Vec<String> = (1..=width + 1).map(|at| at.to_string()).collect();
     let grouped = grouped.join(", ");
-    let sums = "CAST(sum(p.loss_steps / 1000000) AS BIGINT), CAST(sum(p.loss_steps % 1000000) AS BIGINT), \
-         CAST(sum(p.delta_steps / 1000000) AS BIGINT), CAST(sum(p.delta_steps % 1000000) AS BIGINT)";
-    // The lines of one charge on the accounts of one consumer, dataset and epoch are alike: DISTINCT leaves one of them.
     let paid = format!(
-        "SELECT {selected}p.loss_kind, count(DISTINCT p.charge), count(DISTINCT c.query_id), {sums} FROM ( \
-             SELECT DISTINCT l.charge, a.dataset, a.epoch, l.loss_kind, l.loss_steps, l.delta_steps \
-             FROM charge_lines l JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' \
-         ) p JOIN charges c ON c.id = p.charge{restricted} GROUP BY {grouped}"
+        "SELECT {selected}p.loss_kind, count(DISTINCT p.charge), count(DISTINCT p.query_id), {SUMS} \
+         FROM charge_costs p{restricted} GROUP BY {grouped}"
     );
     let saved = format!(
-        "SELECT {selected}p.loss_kind, count(DISTINCT c.log_index), {sums} FROM reuses c JOIN reuses p \
-         ON p.log_index = c.log_index AND p.dataset = c.dataset{restricted} GROUP BY {grouped}"
+        "SELECT {selected}p.loss_kind, count(DISTINCT p.log_index), {SUMS} FROM reuses p{restricted} GROUP BY {grouped}"
     );
-    let width = dimensions.len();
     let mut lines: BTreeMap<(Vec<Option<String>>, String), SpendLine> = BTreeMap::new();
     for row in Statement::composed(paid, values.clone()).fetch_all(on.again(), READING).await? {
         let line = line_of(&mut lines, &row, &query.by)?;
@@ -91,6 +79,7 @@ pub(super) async fn spend(on: On<'_>, query: &SpendQuery) -> Result<Vec<SpendLin
         let line = line_of(&mut lines, &row, &query.by)?;
         line.reused = steps(row.int(width + 1)?)?;
         line.saved_steps = halves(&row, width + 2)?;
+        line.saved_delta_steps = halves(&row, width + 4)?;
     }
     Ok(lines.into_values().collect())
 }
@@ -120,48 +109,59 @@ fn line_of<'l>(
         delta_steps: 0,
         reused: 0,
         saved_steps: 0,
+        saved_delta_steps: 0,
     }))
 }
 
-/// The date of a number of days since 1970.
+/// The date of a number of days since 1970, in digits.
 fn day_of(day: &str) -> Result<String, LedgerError> {
-    let us = day.parse::<i64>().ok().and_then(|day| day.checked_mul(DAY_US));
-    Ok(time(us.ok_or(LedgerError::Corrupt { what: "day" })?)?.date_naive().to_string())
+    let days = day.parse::<i64>().map_err(|_| LedgerError::Corrupt { what: "day" })?;
+    Ok(date_of(days)?.to_string())
+}
+
+/// The date of a number of days since 1970.
+pub(super) fn date_of(days: i64) -> Result<NaiveDate, LedgerError> {
+    let us = days.checked_mul(DAY_US).ok_or(LedgerError::Corrupt { what: "day" })?;
+    Ok(time(us)?.date_naive())
 }
 
 /// A sum in two halves, from column `at` on.
-fn halves(row: &Row, at: usize) -> Result<u128, LedgerError> {
+pub(super) fn halves(row: &Row, at: usize) -> Result<u128, LedgerError> {
     Ok(u128::from(steps(row.int(at)?)?) * HALF + u128::from(steps(row.int(at + 1)?)?))
 }
 
-/// Charges by dataset, as `search` says.
+/// Charges by dataset, as `search` says: the few that are listed are found among the costs, and then read.
 pub(super) async fn queries(on: On<'_>, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError> {
     let query = SpendQuery {
+        by: Vec::new(),
         from: search.from,
         until: search.until,
+        consumer: search.consumer.clone(),
         datasets: search.datasets.clone(),
-        ..SpendQuery::default()
     };
-    let (mut restricted, mut values) = restriction(&query);
+    let mut only = restriction(&query);
     if let Some(before) = search.before {
-        values.push(before.0.into());
-        let joint = if values.len() == 1 { " WHERE" } else { " AND" };
-        restricted.push_str(&format!("{joint} c.id < ${}", values.len()));
+        only.and("p.charge < ?", before.0);
     }
+    if let Some(accounting) = search.accounting {
+        only.and("p.loss_kind = ?", kind(accounting));
+    }
+    let (restricted, mut values) = only.parts();
     let order = match search.order {
-        QueryOrder::Newest => "c.id DESC, p.dataset",
-        QueryOrder::Dearest => "sum(p.loss_steps) DESC, c.id, p.dataset",
+        QueryOrder::Newest => "p.charge DESC, p.dataset",
+        QueryOrder::Dearest => "p.loss DESC, p.charge, p.dataset",
     };
     values.push(index(search.limit).into());
     let limit = values.len();
-    const COLUMNS: &str = "c.id, p.dataset, c.query_id, c.at_us, c.consumer, c.agency, c.sql, c.purpose, c.outcome, c.events, \
-         c.log_index, p.loss_kind";
     let select = format!(
-        "SELECT {COLUMNS}, CAST(sum(p.loss_steps) AS BIGINT), CAST(sum(p.delta_steps) AS BIGINT) \
-         FROM charges c JOIN ( \
-             SELECT DISTINCT l.charge, a.dataset, a.epoch, l.loss_kind, l.loss_steps, l.delta_steps \
-             FROM charge_lines l JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' \
-         ) p ON p.charge = c.id{restricted} GROUP BY {COLUMNS} ORDER BY {order} LIMIT ${limit}"
+        "SELECT c.id, p.dataset, c.query_id, c.at_us, c.consumer, c.agency, c.sql, c.purpose, c.outcome, c.events, \
+         c.log_index, p.loss_kind, p.loss, p.delta FROM ( \
+             SELECT * FROM ( \
+                 SELECT p.charge AS charge, p.dataset AS dataset, p.loss_kind AS loss_kind, \
+                 CAST(sum(p.loss_steps) AS BIGINT) AS loss, CAST(sum(p.delta_steps) AS BIGINT) AS delta \
+                 FROM charge_costs p{restricted} GROUP BY p.charge, p.dataset, p.loss_kind \
+             ) p ORDER BY {order} LIMIT ${limit} \
+         ) p JOIN charges c ON c.id = p.charge ORDER BY {order}"
     );
     Statement::composed(select, values).fetch_all(on, READING).await?.iter().map(query_line).collect()
 }

@@ -1,5 +1,8 @@
 //! The answer as CSV (RFC 4180): a header row, CRLF, and NULL as an empty field; an empty string is `""`.
 
+use arrow::datatypes::Schema;
+use arrow::record_batch::RecordBatch;
+
 use super::EncodingError;
 use super::cell::{Cell, Rows};
 use crate::gateway::Answer;
@@ -9,9 +12,17 @@ use crate::gateway::Answer;
 /// # Errors
 /// When Arrow cannot cast a column to the type that it is written in.
 pub(in super::super) fn to_csv(answer: &Answer) -> Result<Vec<u8>, EncodingError> {
+    rows_to_csv(&answer.schema, answer.rows.as_deref().unwrap_or_default())
+}
+
+/// Rows under `schema` as CSV.
+///
+/// # Errors
+/// When Arrow cannot cast a column to the type that it is written in.
+pub(in crate::interface) fn rows_to_csv(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, EncodingError> {
     let mut text = String::new();
-    push_record(&mut text, answer.schema.fields().iter().map(|field| quoted(field.name())));
-    for row in Rows::read(answer.rows.as_deref().unwrap_or_default())?.iter() {
+    push_record(&mut text, schema.fields().iter().map(|field| quoted(field.name())));
+    for row in Rows::read(rows)?.iter() {
         let fields = row.cells().map(field).collect::<Result<Vec<_>, _>>()?;
         push_record(&mut text, fields.into_iter());
     }

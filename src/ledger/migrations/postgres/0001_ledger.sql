@@ -108,6 +108,36 @@ CREATE INDEX charges_by_query ON charges (query_id);
 CREATE INDEX charges_by_base ON charges (sum_base, consumer) WHERE sum_base IS NOT NULL;
 CREATE INDEX charges_by_time ON charges (at_us);
 
+-- What the consumer of a charge pays for each dataset (and epoch; '' where there is none), once, however many of its accounts
+-- it is written on, beside all that reports group by. It follows from the charge and its lines, which `ledger check` holds
+-- it against.
+CREATE TABLE charge_costs (
+    charge      BIGINT  NOT NULL REFERENCES charges (id),
+    dataset     TEXT    NOT NULL,
+    epoch       TEXT    NOT NULL,
+    query_id    TEXT    NOT NULL,
+    at_us       BIGINT  NOT NULL,
+    consumer    TEXT    NOT NULL,
+    agency      TEXT,
+    purpose     TEXT,
+    loss_kind   TEXT    NOT NULL CHECK (loss_kind IN ('zcdp', 'pure')),
+    loss_steps  BIGINT  NOT NULL CHECK (loss_steps > 0),
+    delta_steps BIGINT  NOT NULL CHECK (delta_steps >= 0),
+    PRIMARY KEY (charge, dataset, epoch)
+);
+CREATE INDEX charge_costs_by_dataset ON charge_costs (dataset, charge);
+CREATE INDEX charge_costs_by_consumer ON charge_costs (consumer, charge);
+CREATE INDEX charge_lines_by_account ON charge_lines (account, charge);
+CREATE INDEX accounts_by_dataset ON accounts (dataset, scope, subject);
+
+-- Which thresholds of which accounts were told of: each once, whichever gateway saw it, across restarts.
+CREATE TABLE alerts (
+    account_key       TEXT    NOT NULL,
+    threshold_percent BIGINT  NOT NULL,
+    at_us             BIGINT  NOT NULL,
+    PRIMARY KEY (account_key, threshold_percent)
+);
+
 -- One row: where the log ends, the next numbers, and whether a checkpoint is kept outside. It is read and written in every transaction that writes.
 CREATE TABLE state (
     id           BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
@@ -233,6 +263,8 @@ CREATE TRIGGER charges_stay BEFORE UPDATE OR DELETE ON charges FOR EACH ROW EXEC
 CREATE TRIGGER charges_remain BEFORE TRUNCATE ON charges FOR EACH STATEMENT EXECUTE FUNCTION refuse('a charge cannot be changed or deleted');
 CREATE TRIGGER charge_lines_stay BEFORE UPDATE OR DELETE ON charge_lines FOR EACH ROW EXECUTE FUNCTION refuse('a charge line cannot be changed or deleted');
 CREATE TRIGGER charge_lines_remain BEFORE TRUNCATE ON charge_lines FOR EACH STATEMENT EXECUTE FUNCTION refuse('a charge line cannot be changed or deleted');
+CREATE TRIGGER charge_costs_stay BEFORE UPDATE OR DELETE ON charge_costs FOR EACH ROW EXECUTE FUNCTION refuse('what a charge costs cannot be changed or deleted');
+CREATE TRIGGER charge_costs_remain BEFORE TRUNCATE ON charge_costs FOR EACH STATEMENT EXECUTE FUNCTION refuse('what a charge costs cannot be changed or deleted');
 CREATE TRIGGER held_releases_stay BEFORE UPDATE OR DELETE ON held_releases FOR EACH ROW EXECUTE FUNCTION refuse('a held release cannot be changed or deleted: it would be drawn anew, and noise averages away');
 CREATE TRIGGER held_releases_remain BEFORE TRUNCATE ON held_releases FOR EACH STATEMENT EXECUTE FUNCTION refuse('a held release cannot be changed or deleted: it would be drawn anew, and noise averages away');
 CREATE TRIGGER log_entries_stay BEFORE UPDATE OR DELETE ON log_entries FOR EACH ROW EXECUTE FUNCTION refuse('an entry of the log cannot be changed or deleted');

@@ -15,6 +15,40 @@ CREATE INDEX charges_by_base ON charges (sum_base, consumer) WHERE sum_base IS N
 CREATE INDEX charges_by_query ON charges (query_id);
 CREATE INDEX charges_by_time ON charges (at_us);
 
+-- What the consumer of a charge pays for each dataset (and epoch; '' where there is none), once, however many of its accounts
+-- it is written on, beside all that reports group by. It follows from the charge and its lines, which `ledger check` holds
+-- it against.
+CREATE TABLE charge_costs (
+    charge      INTEGER NOT NULL REFERENCES charges (id),
+    dataset     TEXT    NOT NULL,
+    epoch       TEXT    NOT NULL,
+    query_id    TEXT    NOT NULL,
+    at_us       INTEGER NOT NULL,
+    consumer    TEXT    NOT NULL,
+    agency      TEXT,
+    purpose     TEXT,
+    loss_kind   TEXT    NOT NULL CHECK (loss_kind IN ('zcdp', 'pure')),
+    loss_steps  INTEGER NOT NULL CHECK (loss_steps > 0),
+    delta_steps INTEGER NOT NULL CHECK (delta_steps >= 0),
+    PRIMARY KEY (charge, dataset, epoch)
+) STRICT, WITHOUT ROWID;
+INSERT INTO charge_costs
+SELECT DISTINCT l.charge, a.dataset, '', c.query_id, c.at_us, c.consumer, NULL, c.purpose, l.loss_kind, l.loss_steps,
+    l.delta_steps
+FROM charge_lines l JOIN accounts a ON a.id = l.account JOIN charges c ON c.id = l.charge WHERE a.scope = 'consumer';
+CREATE INDEX charge_costs_by_dataset ON charge_costs (dataset, charge);
+CREATE INDEX charge_costs_by_consumer ON charge_costs (consumer, charge);
+CREATE INDEX charge_lines_by_account ON charge_lines (account, charge);
+CREATE INDEX accounts_by_dataset ON accounts (dataset, scope, subject);
+
+-- Which thresholds of which accounts were told of: each once, whichever gateway saw it, across restarts.
+CREATE TABLE alerts (
+    account_key       TEXT    NOT NULL,
+    threshold_percent INTEGER NOT NULL,
+    at_us             INTEGER NOT NULL,
+    PRIMARY KEY (account_key, threshold_percent)
+) STRICT, WITHOUT ROWID;
+
 -- One row: where the log ends, the next numbers, and whether a checkpoint is kept outside. It is read and written in every transaction that writes.
 CREATE TABLE state (
     id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
@@ -134,6 +168,10 @@ CREATE TABLE reservations (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reservations_by_account ON reservations (account_key) WHERE state = 'held';
 
+CREATE TRIGGER charge_costs_stay BEFORE UPDATE ON charge_costs
+BEGIN SELECT raise(ABORT, 'what a charge costs cannot be changed'); END;
+CREATE TRIGGER charge_costs_remain BEFORE DELETE ON charge_costs
+BEGIN SELECT raise(ABORT, 'what a charge costs cannot be deleted'); END;
 CREATE TRIGGER log_entries_stay BEFORE UPDATE ON log_entries
 BEGIN SELECT raise(ABORT, 'an entry of the log cannot be changed'); END;
 CREATE TRIGGER log_entries_remain BEFORE DELETE ON log_entries
