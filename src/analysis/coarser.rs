@@ -71,9 +71,10 @@ impl Summable {
             found.map_or_else(|| part.name.clone(), |found| found.name.clone())
         };
         let keys: Vec<String> = self.keys.iter().map(|key| quoted(&named(&finer.keys, key))).collect();
-        let sums = self.sums.iter().map(|sum| {
-            format!("sum(finer.{}) AS {}", quoted(&named(&finer.sums, sum)), quoted(&sum.name))
-        });
+        let sums = self
+            .sums
+            .iter()
+            .map(|sum| format!("sum(finer.{}) AS {}", quoted(&named(&finer.sums, sum)), quoted(&sum.name)));
         let selected: Vec<String> = keys.iter().map(|key| format!("finer.{key}")).chain(sums).collect();
         let grouped = if keys.is_empty() {
             String::new()

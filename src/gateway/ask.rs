@@ -13,7 +13,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
 use crate::accounting::Delta;
-use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values};
+use crate::analysis::{
+    Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values,
+};
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
 use crate::ledger::{HeldRelease, ReleaseKey};
@@ -100,11 +102,7 @@ impl Gateway {
     }
 
     /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
-    async fn summed_from_earlier(
-        &self,
-        analysed: &Analysed,
-        payer: Payer<'_>,
-    ) -> Result<Option<String>, GatewayError> {
+    async fn summed_from_earlier(&self, analysed: &Analysed, payer: Payer<'_>) -> Result<Option<String>, GatewayError> {
         let Some(asked) = Summable::of(analysed) else { return Ok(None) };
         let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
         Ok(bought.into_iter().find_map(|(sql, parts)| {

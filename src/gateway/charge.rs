@@ -204,9 +204,8 @@ pub(super) async fn charge(
     payer: Payer<'_>,
     reservation: Option<Uuid>,
 ) -> Result<Vec<Charged>, GatewayError> {
-    let summable = Summable::of(whole).and_then(|summable| {
-        Some((summable.base, serde_json::to_string(&(summable.keys, summable.sums)).ok()?))
-    });
+    let summable = Summable::of(whole)
+        .and_then(|summable| Some((summable.base, serde_json::to_string(&(summable.keys, summable.sums)).ok()?)));
     let mut charges = Vec::with_capacity(priced.releases.len());
     for (at, (release, analysed)) in priced.releases.iter().zip(whole.releases()).enumerate() {
         charges.push(Charge {

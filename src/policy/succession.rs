@@ -5,8 +5,8 @@
 //! released (docs/decisions/0009-live-policies.md).
 
 use super::between::problem;
-use super::error::{Fault, PolicyErrors};
 use super::epoch::Epochs;
+use super::error::{Fault, PolicyErrors};
 use super::model::{Budget, Cap, DatasetPolicy, PolicyFile, Privacy};
 
 /// Checks that `new` may follow `old` under the same name.

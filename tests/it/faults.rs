@@ -62,7 +62,8 @@ fn layer() -> &'static Path {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("faults.so");
         let source = repository().join("tests/faults/faults.c");
-        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").status();
+        let compiled =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").status();
         assert!(compiled.unwrap().success());
         (folder, path)
     });

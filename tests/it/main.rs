@@ -24,7 +24,7 @@ mod noise_oracle;
 mod policy_files;
 mod postgres;
 mod releases;
-mod stewards_http;
 mod reports;
 mod simulated_year;
+mod stewards_http;
 mod tidy;

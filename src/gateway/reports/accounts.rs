@@ -338,9 +338,9 @@ impl Reporter<'_> {
                     charges: day.charges,
                     loss: loss_text(day.loss_steps),
                     delta: delta_text(day.delta_steps),
-                    loss_left: standing.limit.map(|(_, limit)| {
-                        loss_text(u128::from(limit.loss.steps()).saturating_sub(loss_spent))
-                    }),
+                    loss_left: standing
+                        .limit
+                        .map(|(_, limit)| loss_text(u128::from(limit.loss.steps()).saturating_sub(loss_spent))),
                 }
             })
             .collect();

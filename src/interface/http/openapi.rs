@@ -10,8 +10,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use super::problem::{MEDIA_TYPE, Problem};
 use super::{
     approvals, audit, budget, budget_requests, consumers, datasets, grants, health, policies, queries, query, reports,
-    standing,
-    tokens,
+    standing, tokens,
 };
 
 /// The whole interface.

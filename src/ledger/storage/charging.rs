@@ -261,7 +261,8 @@ fn cost_rows(new: &NewCharge<'_>) -> Vec<Vec<Value>> {
     for payment in &new.payments {
         let account = &payment.line.account;
         if let Scope::Consumer(_) = account.scope {
-            paid.entry((account.dataset.as_str(), account.epoch.as_deref().unwrap_or_default())).or_insert(payment.paid);
+            paid.entry((account.dataset.as_str(), account.epoch.as_deref().unwrap_or_default()))
+                .or_insert(payment.paid);
         }
     }
     let charge = new.charge;

@@ -248,18 +248,15 @@ pub(super) async fn every_decision_is_in_the_log(store: &dyn Store) {
         cached: true,
         answer_sha256: "00".repeat(32),
     };
-    let reuse = Reuse {
-        dataset: FLIGHTS.into(),
-        consumer: "dot".into(),
-        agency: None,
-        purpose: None,
-        cost: zcdp_cost(7, 1),
-    };
+    let reuse =
+        Reuse { dataset: FLIGHTS.into(), consumer: "dot".into(), agency: None, purpose: None, cost: zcdp_cost(7, 1) };
     let receipt = store.record(Entry { at: noon(), by: None, decision: answer }, vec![reuse]).await.unwrap();
     let entries = store.log_entries(0, 100, &[]).await.unwrap();
     let kinds: Vec<String> = entries
         .iter()
-        .map(|entry| serde_json::from_str::<serde_json::Value>(&entry.entry).unwrap()["kind"].as_str().unwrap().to_owned())
+        .map(|entry| {
+            serde_json::from_str::<serde_json::Value>(&entry.entry).unwrap()["kind"].as_str().unwrap().to_owned()
+        })
         .collect();
     assert_eq!(kinds, ["consumer", "charge", "draw", "policy", "answer"]);
     assert_eq!((receipt.log_index, receipt.leaf_hash), (4, leaf_hash(entries[4].entry.as_bytes())));
