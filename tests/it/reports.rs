@@ -111,6 +111,7 @@ fn charge_of(
             purpose: (release % 3 > 0).then(|| format!("purpose-{}", release % 3)),
             datasets: datasets.iter().map(|(name, _)| (*name).to_owned()).collect(),
             events: event::to_json(&event::Event::of_cost(cost)),
+            summable: None,
         },
         at,
         reservation: None,

@@ -117,6 +117,7 @@ fn charge(query: u64, queries: u64, now: DateTime<Utc>) -> Charge {
             purpose: (query % 3 > 0).then(|| format!("purpose-{}", query % 3)),
             datasets: datasets.into_iter().map(name).collect(),
             events: event::to_json(&event::Event::of_cost(cost)),
+            summable: None,
         },
         at,
         reservation: None,
