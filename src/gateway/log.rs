@@ -102,7 +102,7 @@ impl<'k> Log<'k> {
         let new = new.unwrap_or(tree.size());
         let ids = consistency_nodes(old, new).filter(|_| new <= tree.size()).ok_or_else(|| {
             GatewayError::new(Code::RequestInvalid, format!("the log has {} entries", tree.size()))
-                .with_hint("ask for 1 <= old <= new <= the log's size")
+                .with_hint("ask for old <= new <= the log's size")
         })?;
         let nodes = self.store.log_nodes(&ids).await.map_err(translate::ledger)?;
         let proof = consistency_proof(old, new, &|id| nodes.get(&id).copied())

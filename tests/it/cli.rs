@@ -9,8 +9,9 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use arrow::ipc::reader::StreamReader;
 use serde_json::Value;
 use tempfile::TempDir;
+use tollgate::ledger::Role;
 
-use crate::fixture::{Ran, repository, tollgate};
+use crate::fixture::{Ran, Server, repository, tollgate};
 
 /// A question that the airlines' policies answer.
 const BY_ORIGIN: &str = "SELECT origin, count(*) AS n FROM united.flights GROUP BY origin ORDER BY origin";
@@ -265,6 +266,15 @@ fn the_demo_stays_and_its_queries_can_be_pasted() {
         let ran = Ran::of(Command::new("sh").arg("-c").arg(&pasted).current_dir(dir.path()));
         assert_eq!(ran.status, 0, "{query}: {}", ran.stderr);
     }
+    // What the steward, the administrator and the auditor are told to try works as it stands, in that order.
+    let others = ["STEWARD=", "ADMINISTRATOR=", "AUDITOR=", "TOLLGATE_TOKEN=$", "cp ", "sed "];
+    let told = |line: &&str| others.iter().any(|begin| line.starts_with(begin)) || line.contains(" audit verify ");
+    let others: Vec<&str> = text.lines().map(str::trim).filter(told).collect();
+    assert_eq!(others.len(), 16, "{others:?}");
+    let pasted = format!("set -e\n{}\n{}", exports.join("\n"), others.join("\n"));
+    let ran = Ran::of(Command::new("sh").arg("-c").arg(&pasted).current_dir(dir.path()));
+    let said = ran.done();
+    assert!(said.contains("velo.rides: version") && said.contains("log.jsonl: verified"), "{said}");
     assert_eq!(server.stop("-INT").0, Some(0));
 }
 
@@ -297,4 +307,101 @@ fn a_draft_is_a_policy_that_holds() {
     fs::write(dir.path().join("united.flights.toml"), draft).expect("written");
     let checked = run(dir.path(), &["policy", "check", "united.flights.toml"]);
     assert!(checked.done().contains("united.flights: fine"), "{}", checked.stderr);
+}
+
+#[test]
+fn stewards_and_administrators_work_through_a_gateway() {
+    let server = Server::over_united();
+    let dir = server.dir();
+    let run_as = |token: &str, arguments: &[&str]| {
+        Ran::of(tollgate(dir).args(arguments).env("TOLLGATE_URL", &server.url).env("TOLLGATE_TOKEN", token))
+    };
+    let (steward, administrator) = (server.steward("united"), server.token(Role::BudgetAdmin, None, None));
+    let steward = |arguments: &[&str]| run_as(&steward, arguments);
+    let administrator = |arguments: &[&str]| run_as(&administrator, arguments);
+
+    let flights = fs::read_to_string(dir.join("policies/united.flights.toml")).expect("a policy");
+    let hotels = flights.replace("\"flights\"", "\"hotels\"").replace("../UA.parquet", "hotels.parquet");
+    fs::write(dir.join("hotels.toml"), &hotels).expect("written");
+    fs::write(dir.join("stricter.toml"), hotels.replace("min_group_size = 10", "min_group_size = 30"))
+        .expect("written");
+    fs::write(dir.join("nameless.toml"), "[privacy]\nunit = \"x\"\n").expect("written");
+    let registered = steward(&["dataset", "register", "hotels.toml", "--reason", "a contract, with ä"]).done();
+    assert!(registered.starts_with("united.hotels: version ") && registered.contains(" is in force"), "{registered}");
+    let changed = steward(&["dataset", "change", "stricter.toml"]).done();
+    assert!(changed.contains("min_group_size"), "{changed}");
+    assert!(steward(&["dataset", "change", "stricter.toml"]).done().contains("in force already"));
+    let document: Value =
+        serde_json::from_str(&steward(&["dataset", "change", "stricter.toml", "--format", "json"]).done())
+            .expect("JSON");
+    assert_eq!(document["unchanged"], true);
+    let nameless = steward(&["dataset", "change", "nameless.toml"]);
+    assert_eq!(nameless.status, 1);
+    assert!(nameless.stderr.contains("does not say which dataset"), "{}", nameless.stderr);
+    let versions = steward(&["dataset", "versions", "united.hotels"]).done();
+    assert!(versions.contains("a contract, with ä") && versions.contains("steward"), "{versions}");
+
+    let question = ["query", "SELECT count(*) FROM united.hotels", "--epsilon", "0.5"];
+    let analyst = server.analyst.clone();
+    run_as(&analyst, &question).done();
+    let queries = steward(&["dataset", "queries", "united.hotels"]).done();
+    assert!(queries.contains("road-office") && queries.contains("transport"), "{queries}");
+    steward(&["dataset", "suspend", "united.hotels", "--reason", "a pause"]).done();
+    assert!(steward(&["dataset", "list"]).done().contains("a pause"));
+    let refused = run_as(&analyst, &question);
+    assert!(refused.status == 1 && refused.stderr.contains("dataset_suspended"), "{}", refused.stderr);
+    steward(&["dataset", "resume", "united.hotels"]).done();
+    run_as(&analyst, &question).done();
+    steward(&["approval", "list"]).done();
+    steward(&["dataset", "withdraw", "united.hotels", "--reason", "it has ended"]).done();
+    let late = steward(&["dataset", "change", "hotels.toml"]);
+    assert!(late.status == 1 && late.stderr.contains("error[conflict]"), "{}", late.stderr);
+
+    administrator(&["consumer", "add", "rail-office", "--agency", "railways"]).done();
+    assert!(administrator(&["consumer", "list"]).done().contains("railways"));
+    let made = administrator(&["token", "create", "--role", "analyst", "--consumer", "rail-office"]);
+    let rail = made.done().trim().to_owned();
+    let another = administrator(&["token", "create", "--role", "steward", "--owner", "united"]);
+    assert_eq!(another.status, 2, "{}", another.stderr);
+    let grant = ["--epsilon", "2", "--delta", "1e-7", "--per", "lifetime"];
+    administrator(&[&["budget", "set", "rail-office", "united.flights"][..], &grant].concat()).done();
+    let budget = administrator(&["budget", "show", "--consumer", "rail-office"]).done();
+    assert_eq!(run_as(&rail, &["budget", "show"]).done(), budget);
+    assert!(budget.contains("lifetime"), "{budget}");
+
+    let more = ["--epsilon", "3", "--delta", "1e-7", "--per", "lifetime", "--reason", "the winter report"];
+    let asked = run_as(&rail, &[&["budget", "request", "united.flights"][..], &more].concat()).done();
+    let id = asked.trim();
+    assert!(administrator(&["budget", "requests"]).done().contains(id));
+    administrator(&["budget", "approve", id, "--answer", "until March"]).done();
+    assert!(run_as(&rail, &["budget", "requests"]).done().contains("approved"));
+    assert!(run_as(&rail, &["budget", "show"]).done().contains(" 3 "));
+    let twice = administrator(&["budget", "deny", id]);
+    assert!(twice.status == 1 && twice.stderr.contains("decided before"), "{}", twice.stderr);
+
+    let ask = ["query", "SELECT count(*) FROM united.flights", "--epsilon", "0.1"];
+    run_as(&rail, &ask).done();
+    administrator(&["consumer", "freeze", "rail-office"]).done();
+    assert_eq!(run_as(&rail, &ask).status, 1);
+    administrator(&["consumer", "unfreeze", "rail-office"]).done();
+    run_as(&rail, &ask).done();
+    let token = made.stderr.split_whitespace().nth(1).expect("an id").to_owned();
+    administrator(&["token", "revoke", &token]).done();
+    assert!(run_as(&rail, &ask).stderr.contains("error[unauthenticated]"));
+}
+
+#[test]
+fn a_server_that_stops_leaves_its_last_entry_in_the_checkpoint_outside() {
+    let dir = configured();
+    let dir = dir.path();
+    let token = analyst(dir);
+    let server = Process::start(tollgate(dir).arg("serve").env("TOLLGATE_SERVER__HTTP", "127.0.0.1:0"));
+    let url = server.url.clone();
+    let question = ["query", "SELECT count(*) FROM united.flights", "--epsilon", "0.1"];
+    Ran::of(tollgate(dir).args(question).env("TOLLGATE_URL", &url).env("TOLLGATE_TOKEN", &token)).done();
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    let log: Value = serde_json::from_str(&run(dir, &["audit", "list", "--format", "json"]).done()).expect("JSON");
+    let anchor = fs::read_to_string(dir.join("audit.checkpoint")).expect("a checkpoint");
+    assert_eq!(anchor.lines().nth(1), Some(log["size"].to_string().as_str()), "{log}");
+    run(dir, &["ledger", "check"]).done();
 }

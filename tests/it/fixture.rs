@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -119,11 +120,21 @@ impl Server {
         Self { url, analyst, config, runtime, stop: Some(stop), served: Some(served), dir }
     }
 
-    /// Stops it as a signal does: what is under way ends, and the outside checkpoint is brought up to date.
+    /// Stops it as a signal does: what is under way ends, and the outside checkpoint is brought up to date. Returns once
+    /// the storage's files are closed, so that a test may copy and replace them.
     pub fn stop(mut self) {
         drop(self.stop.take());
         if let Some(served) = self.served.take() {
             self.runtime.block_on(served).expect("a clean end");
+        }
+        let Self { runtime, config, .. } = self;
+        drop(runtime);
+        // The last connection to be closed takes the journal away.
+        let journal = format!("{}-wal", config.storage.url.strip_prefix("sqlite://").expect("a file"));
+        let patience = Instant::now() + Duration::from_secs(30);
+        while Path::new(&journal).exists() {
+            assert!(Instant::now() < patience, "the storage is still open");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::array_value_to_string;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
@@ -81,17 +82,19 @@ fn a_policy_may_be_json() {
     assert_eq!(server.ask(&json!({ "sql": "SELECT count(*) FROM united.hotels", "dry_run": true })).status, 200);
 }
 
-/// How many aircraft fly to each destination in January, by the file itself.
+/// How many aircraft fly to each destination in the first four days of January, by the file itself.
 fn aircraft_by_destination(file: &Path) -> BTreeMap<String, usize> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(file).expect("a file")).expect("Parquet");
     let mut aircraft: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for batch in reader.build().expect("a reader") {
         let batch = batch.expect("a batch");
         let column = |name: &str| batch.column_by_name(name).unwrap_or_else(|| panic!("no {name}"));
-        let month = arrow::compute::cast(column("month"), &arrow::datatypes::DataType::Int64).expect("a number");
-        let month = month.as_primitive::<arrow::datatypes::Int64Type>();
+        let number = |name: &str| {
+            arrow::compute::cast(column(name), &DataType::Int64).expect("a number").as_primitive::<Int64Type>().clone()
+        };
+        let (month, day) = (number("month"), number("day"));
         for row in 0..batch.num_rows() {
-            if month.value(row) == 1 && !column("tailnum").is_null(row) {
+            if month.value(row) == 1 && day.value(row) <= 4 && !column("tailnum").is_null(row) {
                 let text = |name| array_value_to_string(column(name), row).expect("text");
                 aircraft.entry(text("dest")).or_default().insert(text("tailnum"));
             }
@@ -102,7 +105,7 @@ fn aircraft_by_destination(file: &Path) -> BTreeMap<String, usize> {
 
 /// A group that has fewer aircraft than the smallest group is never released, whatever the noise: that no such group is
 /// there after the change holds always. That one is there before it is the noise's doing, and the price is high for that:
-/// of groups with 12 to 19 aircraft, several pass with a threshold of 2 + 8 and a noise of deviation 1.
+/// at k = 2 a group of 12 aircraft appears with 95 %, and more than ten of 13 to 19 are in these days.
 #[test]
 fn after_k_is_raised_the_old_answer_is_never_served_again() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -119,8 +122,9 @@ fn after_k_is_raised_the_old_answer_is_never_served_again() {
     let server = Server::start(config);
     let aircraft = aircraft_by_destination(&dir.path().join("UA.parquet"));
     let question = json!({
-        "sql": "SELECT dest, count(DISTINCT tailnum) AS aircraft FROM united.flights WHERE month = 1 GROUP BY dest",
+        "sql": "SELECT dest, count(DISTINCT tailnum) AS aircraft FROM united.flights WHERE month = 1 AND day <= 4 GROUP BY dest",
         "epsilon": 8.0,
+        "bounds": { "max_groups_per_unit": 2 },
     });
     let keys = |answer: &Value| -> BTreeSet<String> {
         let rows = answer["rows"].as_array().expect("rows");
@@ -147,7 +151,6 @@ fn after_k_is_raised_the_old_answer_is_never_served_again() {
     for key in keys(&second) {
         assert!(aircraft[&key] >= 20, "{key} has {} aircraft", aircraft[&key]);
     }
-    // Nor is it served when the old policy's words come back under another consumer.
     let again = server.ask(&question).json();
     assert_eq!((&again["rows"], &again["privacy"]["cached"]), (&second["rows"], &json!(true)));
 
@@ -280,10 +283,10 @@ fn a_steward_never_sees_another_owners_policies_queries_or_entries() {
     assert_eq!(server.send_as(&united, "GET", &format!("/v1/audit/proof/{united_index}"), "").status, 200);
 
     let log = server.send_as(&united, "GET", "/v1/audit?limit=1000", "").text();
-    assert!(log.contains("united.flights") && !log.contains("delta"), "{log}");
+    assert!(log.contains("united.flights") && !log.contains("delta.flights") && !log.contains("delta_alone"), "{log}");
     let export = server.send_as(&united, "GET", "/v1/audit/export?dataset=united.flights", "");
     assert_eq!(export.header("content-type"), "application/jsonl");
-    assert!(!export.text().contains("delta"), "{}", export.text());
+    assert!(!export.text().contains("delta.flights"), "{}", export.text());
     let queries = server.send_as(&united, "GET", "/v1/datasets/united.flights/queries", "").json();
     let queries = queries["queries"].as_array().expect("queries").clone();
     assert_eq!(queries.len(), 1);

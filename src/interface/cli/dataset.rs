@@ -213,7 +213,7 @@ fn send(sent: &Sent, method: &str) -> Result<(), Failure> {
     let verb = if made["unchanged"] == true { "was in force already" } else { "is in force" };
     let mut said = format!("{}: version {} {verb}\n", printable(text("dataset")), printable(text("version")));
     for change in texts(&made["changes"]) {
-        said.push_str(&format!("  {}\n", printable(change)));
+        said.extend(["  ", &printable(change), "\n"]);
     }
     output(said.as_bytes())
 }

@@ -86,17 +86,19 @@ async fn check(copy: Option<&Path>, format: ListFormat, config: &ConfigFile) -> 
         return listing::output_json(&document);
     }
     let what = copy.map_or_else(|| "the ledger".to_owned(), |copy| copy.display().to_string());
-    let mut said = format!(
-        "{what} agrees with itself: {} accounts, {} charges with {} lines, {} held releases, {} entries of the log\n",
+    let standing = match (copy, missing) {
+        (None, _) => "it agrees with the checkpoint that is kept outside it".to_owned(),
+        (Some(_), Some(0)) => "it has every entry that was signed: it may be restored".to_owned(),
+        (Some(_), Some(missing)) => {
+            format!(
+                "it lacks the last {missing} entries that were signed: an earlier state, which a gateway opens frozen"
+            )
+        }
+        (Some(_), None) => "no checkpoint is kept outside the ledger to compare it with".to_owned(),
+    };
+    let said = format!(
+        "{what} agrees with itself: {} accounts, {} charges with {} lines, {} held releases, {} entries of the log\n{standing}\n",
         report.accounts, report.charges, report.lines, report.held_releases, report.log_entries
     );
-    match (copy, missing) {
-        (None, _) => said.push_str("it agrees with the checkpoint that is kept outside it\n"),
-        (Some(_), Some(0)) => said.push_str("it has every entry that was signed: it may be restored\n"),
-        (Some(_), Some(missing)) => said.push_str(&format!(
-            "it lacks the last {missing} entries that were signed: an earlier state, which a gateway opens frozen\n"
-        )),
-        (Some(_), None) => said.push_str("no checkpoint is kept outside the ledger to compare it with\n"),
-    }
     output(said.as_bytes())
 }

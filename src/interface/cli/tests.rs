@@ -2,8 +2,9 @@ use clap::{Command, CommandFactory, Parser};
 use serde_json::json;
 
 use super::Cli;
-use super::client::{AnswerView, Client};
+use super::client::{AnswerView, Client, part};
 use super::failure::{Failure, Problem};
+use super::listing::as_table;
 use super::query::facts;
 use super::table::{self, figure, printable};
 use crate::gateway::{Code, GatewayError};
@@ -23,7 +24,7 @@ fn every_command_has_an_example() {
         vec![(path, command.get_after_help().map(ToString::to_string).unwrap_or_default())]
     }
     let leaves = leaves(&Cli::command(), "");
-    assert_eq!(leaves.len(), 15, "{leaves:?}");
+    assert_eq!(leaves.len(), 38, "{leaves:?}");
     for (path, help) in leaves {
         assert!(help.contains("Example") && help.contains(path.trim()), "{path}: {help}");
     }
@@ -48,6 +49,13 @@ fn wrong_usage_is_told_from_failure() {
         &["tollgate", "query", "x", "--format", "xml"],
         &["tollgate", "report"],
         &["tollgate", "audit", "verify", "log.jsonl"],
+        &["tollgate", "audit", "proof", "first"],
+        &["tollgate", "audit", "consistency"],
+        &["tollgate", "ledger", "adopt"],
+        &["tollgate", "dataset", "register"],
+        &["tollgate", "approval", "approve", "0198c0de-0000-7000-8000-000000000000"],
+        &["tollgate", "budget", "approve", "sesame"],
+        &["tollgate", "budget", "request", "u.f", "--epsilon", "1", "--delta", "1e-6", "--per", "month"],
         &["tollgate", "audit", "verify", "log.jsonl", "--key", "k", "--proof", "p"],
         &["tollgate"],
     ] {
@@ -94,6 +102,29 @@ fn figures_are_short_and_right() {
     ] {
         assert_eq!(figure(value), text);
     }
+}
+
+#[test]
+fn names_are_one_part_of_a_path() {
+    for (name, written) in
+        [("united.flights", "united.flights"), ("a/b", "a%2Fb"), ("?x=ä", "%3Fx%3D%C3%A4"), ("..%2f", "..%252f")]
+    {
+        assert_eq!(part(name).to_string(), written);
+    }
+}
+
+#[test]
+fn lists_are_tables() {
+    let document = json!({"rows": [
+        {"name": "a", "n": 17, "x": 0.000_675, "yes": true},
+        {"name": "two\nlines\u{1b}", "n": null, "yes": false},
+    ]});
+    let text =
+        as_table(&document, "rows", &[("name", "name"), ("n", "n"), ("x", "x"), ("yes", "yes"), ("none", "none")]);
+    for words in ["two lines\u{fffd}", "17", "0.000675", "yes", "no"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert_eq!(as_table(&json!({}), "rows", &[("name", "name")]).lines().count(), 4);
 }
 
 #[test]

@@ -28,19 +28,23 @@ pub(super) struct Verdict {
 /// # Errors
 /// `request_invalid` with the place that is wrong: the parser's own words may quote the body.
 pub(super) fn object<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, fields: &str) -> Result<T, Problem> {
-    serde_json::from_slice(&body?).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let detail = match error.classify() {
-            Category::Eof if line <= 1 && column == 0 => "the body is empty".to_owned(),
-            Category::Eof => format!("the body ends too early, at line {line}, column {column}"),
-            Category::Syntax => format!("the body is not JSON at line {line}, column {column}"),
-            Category::Data | Category::Io => format!(
-                "the body is JSON, but not what this path takes, at line {line}, column {column}: a field is missing, \
+    serde_json::from_slice(&body?)
+        .map_err(|error| malformed(&error, "what this path takes", &format!("send an object with {fields}")))
+}
+
+/// What is wrong with a body that is not `what`, by its place: the parser's own words may quote the body.
+pub(super) fn malformed(error: &serde_json::Error, what: &str, hint: &str) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    let detail = match error.classify() {
+        Category::Eof if line <= 1 && column == 0 => "the body is empty".to_owned(),
+        Category::Eof => format!("the body ends too early, at line {line}, column {column}"),
+        Category::Syntax => format!("the body is not JSON at line {line}, column {column}"),
+        Category::Data | Category::Io => format!(
+            "the body is JSON, but not {what}, at line {line}, column {column}: a field is missing, \
                  unknown, given twice or of the wrong type"
-            ),
-        };
-        Problem::new(Code::RequestInvalid, detail).with_hint(format!("send an object with {fields}"))
-    })
+        ),
+    };
+    Problem::new(Code::RequestInvalid, detail).with_hint(hint)
 }
 
 /// The parameters after the `?`. `which` says in words what there is.
@@ -59,5 +63,8 @@ pub(super) fn parameters<T>(found: Result<Query<T>, QueryRejection>, which: &str
 /// # Errors
 /// `not_found`.
 pub(super) fn identifier(text: &str, what: &str) -> Result<Uuid, Problem> {
-    text.parse().map_err(|_| Problem::new(Code::NotFound, format!("there is no {what} of that identifier")))
+    text.parse().map_err(|_| {
+        Problem::new(Code::NotFound, format!("there is no {what} of that identifier"))
+            .with_hint("the list of them has their identifiers, which are UUIDs")
+    })
 }

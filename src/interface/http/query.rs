@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::error::Category;
 use tracing::{Instrument, error};
 
 use super::accept::Format;
 use super::bearer::Bearer;
+use super::body::malformed;
 use super::encoding::{AnswerDocument, EncodingError, to_arrow_stream, to_csv, to_json};
 use super::openapi::QueryProblems;
 use super::problem::Problem;
@@ -20,6 +20,11 @@ use crate::gateway::{Answer, Code, Gateway, Question};
 /// The longest `tollgate-accuracy`, in bytes: clients bound a response's headers, and an answer of very many columns
 /// must not become unreadable over it. JSON answers hold the accuracy in any case.
 const MAX_ACCURACY_BYTES: usize = 4096;
+
+/// What a question is made of.
+const FIELDS: &str = "send an object with `sql` (string) and, as you need them, `epsilon` (number), `target_error` (object), \
+                      `purpose` (string), `dry_run` (boolean), `with_error_columns` (boolean), `diagnostics` (boolean), \
+                      `idempotency_key` (string) and `bounds` (object)";
 
 /// The header under which a retry names its request, for clients that set such headers on their own.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -85,7 +90,8 @@ pub(super) async fn query(
 
 /// Reads the question out of the body and the idempotency key out of the headers.
 pub(super) fn question(headers: &HeaderMap, body: &[u8]) -> Result<Question, Problem> {
-    let mut question: Question = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let mut question: Question =
+        serde_json::from_slice(body).map_err(|error| malformed(&error, "a question", FIELDS))?;
     if let Some(key) = idempotency_key(headers)? {
         if question.idempotency_key.as_ref().is_some_and(|own| *own != key) {
             return Err(Problem::new(
@@ -111,26 +117,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         (Ok(key), None) if !key.is_empty() => Ok(Some(key)),
         _ => Err(Problem::new(Code::RequestInvalid, "the Idempotency-Key header is not one key of visible ASCII")),
     }
-}
-
-/// What is wrong with a body, by its place: the parser's own words may quote the body.
-fn malformed(error: &serde_json::Error) -> Problem {
-    let (line, column) = (error.line(), error.column());
-    let detail = match error.classify() {
-        Category::Eof if line <= 1 && column == 0 => "the body is empty".to_owned(),
-        Category::Eof => format!("the body ends too early, at line {line}, column {column}"),
-        Category::Syntax => format!("the body is not JSON at line {line}, column {column}"),
-        Category::Data | Category::Io => {
-            format!(
-                "the body is JSON, but not a question, at line {line}, column {column}: a field is missing, unknown, given \
-                 twice or of the wrong type"
-            )
-        }
-    };
-    Problem::new(Code::RequestInvalid, detail).with_hint(
-        "send an object with `sql` (string) and, as you need them, `epsilon` (number), `purpose` (string), `dry_run` \
-         (boolean), `with_error_columns` (boolean), `idempotency_key` (string) and `bounds` (object)",
-    )
 }
 
 fn respond(answer: &Answer, format: Format) -> Result<Response, EncodingError> {
