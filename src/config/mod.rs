@@ -83,7 +83,9 @@ pub enum ConfigError {
     #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`")]
     Storage,
     /// A webhook that cannot be reached.
-    #[error("alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway")]
+    #[error(
+        "alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway"
+    )]
     Webhook,
     /// A number out of its range.
     #[error("{key} must be from {lo} to {hi}, not {found}")]
@@ -291,7 +293,8 @@ impl Config {
             return Err(ConfigError::OutOfRange { key: "alerts.thresholds_percent", found: *percent, lo: 1, hi: 100 });
         }
         // The client has no TLS: the address is one on this machine or in its network.
-        if self.alerts.webhook.as_ref().is_some_and(|webhook| webhook.strip_prefix("http://").is_none_or(str::is_empty)) {
+        if self.alerts.webhook.as_ref().is_some_and(|webhook| webhook.strip_prefix("http://").is_none_or(str::is_empty))
+        {
             return Err(ConfigError::Webhook);
         }
         let engine = &self.engine;

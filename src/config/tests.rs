@@ -115,10 +115,16 @@ fn what_is_wrong_is_said_exactly() {
             "server.http must be an address with a port, such as \"127.0.0.1:8080\", or \"off\"",
         ),
         (
-            "[storage]\nurl = \"postgres://h/db\"\n",
+            "[storage]\nurl = \"mysql://h/db\"\n",
             &[],
             "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`",
         ),
+        (
+            "[alerts]\nwebhook = \"https://alerts.example/?secret\"\n",
+            &[],
+            "alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway",
+        ),
+        ("[alerts]\nthresholds_percent = [50, 101]\n", &[], "alerts.thresholds_percent must be from 1 to 100, not 101"),
         (
             "",
             &[("TOLLGATE_SERVER_HTTP", "off")],

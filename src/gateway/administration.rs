@@ -102,7 +102,8 @@ impl Administration {
         owner: Option<&str>,
     ) -> Result<NewToken, GatewayError> {
         let new = ledger::NewToken { role, consumer: consumer.map(Into::into), owner: owner.map(Into::into) };
-        let (id, secret) = self.store.create_token(&new, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))?;
+        let (id, secret) =
+            self.store.create_token(&new, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))?;
         Ok(NewToken { id: id.to_string(), secret: secret.expose().to_owned() })
     }
 
@@ -123,7 +124,10 @@ impl Administration {
     /// When an amount, the period, the dataset or the consumer is none.
     pub async fn set_budget(&self, consumer: &str, dataset: &str, form: GrantForm) -> Result<(), GatewayError> {
         let grant = admissible(&*self.catalog().await?, dataset, form)?;
-        self.store.set_grant(consumer, dataset, &grant, &OPERATOR).await.map_err(|error| translate::operator_ledger(&error))
+        self.store
+            .set_grant(consumer, dataset, &grant, &OPERATOR)
+            .await
+            .map_err(|error| translate::operator_ledger(&error))
     }
 
     /// A consumer's accounts on every dataset.

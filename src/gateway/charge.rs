@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, Spent, epsilon_of, left, rho_for};
 use crate::analysis::{Analysed, AnalysedRelease};
+use crate::catalog::{Catalog, Entry};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
-use crate::catalog::{Catalog, Entry};
 use crate::policy::{Cap, DatasetPolicy, Period};
 
 use super::price::Priced;
@@ -132,12 +132,8 @@ async fn domain_accounts(
         Entry::Private(policy, _) if policy.privacy.unit_domain == *domain => policy.budget.per_consumer_in_domain,
         Entry::Private(..) | Entry::Public(..) | Entry::Collection(_) => None,
     });
-    let limits: Vec<Cap> = release
-        .datasets
-        .values()
-        .filter_map(|policy| policy.budget.per_consumer_in_domain)
-        .chain(granted)
-        .collect();
+    let limits: Vec<Cap> =
+        release.datasets.values().filter_map(|policy| policy.budget.per_consumer_in_domain).chain(granted).collect();
     let periods: BTreeSet<Period> = of_domain.chain(granted).map(|cap| cap.per).chain([Period::Lifetime]).collect();
     let account = |per: Period| {
         let of_period = || limits.iter().filter(|cap| cap.per == per);
@@ -290,7 +286,9 @@ pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool)
         .iter()
         // The accounts of all consumers together are not an analyst's to see: whether they paid again would tell
         // whether another consumer has asked the same. Those that are not limited bear nothing.
-        .filter(|charge| charge.account.scope != Scope::AllConsumers && charge.limit != UNLIMITED && paid(&charge.account))
+        .filter(|charge| {
+            charge.account.scope != Scope::AllConsumers && charge.limit != UNLIMITED && paid(&charge.account)
+        })
         .filter_map(|charge| {
             let loss = charge.cost.loss.charged_to(charge.limit.accounting())?;
             let (rho, epsilon) = match loss {

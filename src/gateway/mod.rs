@@ -23,8 +23,8 @@ mod evidence;
 mod explain;
 mod facts;
 mod grants;
-mod log;
 mod in_flight;
+mod log;
 mod price;
 mod question;
 mod registry;
@@ -60,11 +60,11 @@ pub use answer::{
 };
 pub use error::{Code, GatewayError};
 pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
+pub use log::{LogPage, LogRow};
 pub use question::{Question, TargetError};
 pub use registry::{Admitted, InForce, Submission, admit};
 pub use standing::{Standing, Stored, assemble, decide};
 pub use stewardship::{ApprovalRow, PolicyInForce, PolicyVersionRow, QueryRow};
-pub use log::{LogPage, LogRow};
 
 /// Who is calling, proven by a token.
 #[derive(Debug, Clone)]
@@ -102,7 +102,11 @@ impl Caller {
 
     /// That the caller administers budgets. The operator may do what an administrator may, at the command line as well.
     fn administrator(&self) -> Result<(), GatewayError> {
-        self.is_one_of(&[Role::BudgetAdmin, Role::Operator], "administers no budgets", "use a budget administrator's token")
+        self.is_one_of(
+            &[Role::BudgetAdmin, Role::Operator],
+            "administers no budgets",
+            "use a budget administrator's token",
+        )
     }
 
     /// The owner that the caller speaks for.

@@ -52,8 +52,8 @@ pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, State
 pub use release::{HeldRelease, ReleaseKey};
 pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
 pub use spend::{
-    AccountSearch, AccountSum, DaySpend, Dimension, EventGroup, LifetimeSum, QueryLine, QueryOrder, QuerySearch, SpendLine,
-    SpendQuery,
+    AccountSearch, AccountSum, DaySpend, Dimension, EventGroup, LifetimeSum, QueryLine, QueryOrder, QuerySearch,
+    SpendLine, SpendQuery,
 };
 
 /// The storage of the ledger. Object-safe, so that every interface and test takes `&dyn Store`.

@@ -152,7 +152,8 @@ async fn a_new_window_keeps_the_old_one_and_the_lifetime_is_their_sum() {
     consumer(&*store, "dot", Some("health")).await;
     let now = Utc::now();
     let first = NaiveDate::from_ymd_opt(now.year(), now.month(), 1).expect("a day");
-    let last_month = first.checked_sub_months(Months::new(1)).expect("a month").and_hms_opt(12, 0, 0).expect("noon").and_utc();
+    let last_month =
+        first.checked_sub_months(Months::new(1)).expect("a month").and_hms_opt(12, 0, 0).expect("noon").and_utc();
     let on = [("clinic.data", Accounting::Zcdp)];
     charged(&*store, &charge_of("dot", Some("health"), &on, 1, zcdp(30_000_000_000, 5), last_month)).await;
     charged(&*store, &charge_of("dot", Some("health"), &on, 2, zcdp(10_000_000_000, 7), now)).await;
@@ -215,14 +216,17 @@ async fn what_is_owed_is_the_epsilon_of_the_sum_times_the_price() {
     let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
     let (clinic, bank) = ([("clinic.data", Accounting::Zcdp)], [("bank.data", Accounting::Pure)]);
     // Two halves of what an ε of 4 at 5e-7 holds, by two consumers of one agency.
-    let whole = rho_for(Epsilon::floor_from(4.0).expect("an epsilon"), Delta::floor_from(5e-7).expect("a delta")).steps();
+    let whole =
+        rho_for(Epsilon::floor_from(4.0).expect("an epsilon"), Delta::floor_from(5e-7).expect("a delta")).steps();
     let march = at("2026-03-10T10:00:00Z");
     charged(&*store, &charge_of("dot", Some("health"), &clinic, 1, zcdp(whole / 2, 0), march)).await;
     charged(&*store, &charge_of("tim", Some("health"), &clinic, 2, zcdp(whole - whole / 2, 0), march)).await;
     // 0.1 + 0.2 in March; what is of April is not owed for March.
     charged(&*store, &charge_of("dot", Some("health"), &bank, 3, pure(100_000_000_000), march)).await;
-    charged(&*store, &charge_of("tim", Some("health"), &bank, 4, pure(200_000_000_000), at("2026-03-31T23:59:59Z"))).await;
-    charged(&*store, &charge_of("tim", Some("health"), &bank, 5, pure(400_000_000_000), at("2026-04-01T00:00:00Z"))).await;
+    charged(&*store, &charge_of("tim", Some("health"), &bank, 4, pure(200_000_000_000), at("2026-03-31T23:59:59Z")))
+        .await;
+    charged(&*store, &charge_of("tim", Some("health"), &bank, 5, pure(400_000_000_000), at("2026-04-01T00:00:00Z")))
+        .await;
     charged(&*store, &charge_of("solo", None, &bank, 6, pure(1_000_000_000_000), march)).await;
     charged(&*store, &charge_of("solo", None, &[("free.data", Accounting::Zcdp)], 7, zcdp(1_000, 0), march)).await;
     let books = books.administration().await;
@@ -231,7 +235,16 @@ async fn what_is_owed_is_the_epsilon_of_the_sum_times_the_price() {
     let lines: Vec<_> = statement
         .lines
         .iter()
-        .map(|line| (line.kind, line.payer.as_str(), line.owner.as_str(), line.charges, line.epsilon.as_str(), line.amount.as_str()))
+        .map(|line| {
+            (
+                line.kind,
+                line.payer.as_str(),
+                line.owner.as_str(),
+                line.charges,
+                line.epsilon.as_str(),
+                line.amount.as_str(),
+            )
+        })
         .collect();
     // The sum of the two halves is an ε of 4, rounded within 10⁻⁵ of it, and not of the two halves' ε's.
     let of_clinic = statement.lines.iter().find(|line| line.owner == "clinic").expect("a line");
@@ -273,7 +286,8 @@ impl Airlines {
     fn new() -> Self {
         let server = Server::over_airlines();
         let token = |role: Role, consumer: Option<&'static str>, owner: Option<&'static str>| {
-            server.administer(async |storage| storage.create_token(role, consumer, owner).await.expect("a token").secret)
+            server
+                .administer(async |storage| storage.create_token(role, consumer, owner).await.expect("a token").secret)
         };
         server.administer(async |storage| storage.add_consumer("rail-office", None).await.expect("a consumer"));
         let (admin, auditor) = (token(Role::BudgetAdmin, None, None), token(Role::Auditor, None, None));
@@ -323,7 +337,9 @@ fn everybody_sees_their_own_figures_and_no_others() {
     refused(&asked.other, &format!("/v1/reports/top?consumer={CONSUMER}"), "not_allowed");
     refused(&asked.other, "/v1/reports/settlement", "not_allowed");
     refused("nobody", by_dataset, "unauthenticated");
-    for path in ["spend?by=row", "spend?by=day,day", "spend?from=soon", "spend?buy=day", "accounts?limit=9999", "top?limit=x"] {
+    for path in
+        ["spend?by=row", "spend?by=day,day", "spend?from=soon", "spend?buy=day", "accounts?limit=9999", "top?limit=x"]
+    {
         refused(&asked.admin, &format!("/v1/reports/{path}"), "request_invalid");
     }
     // The dearest queries: an analyst's own, a steward's datasets' alone.
@@ -389,8 +405,10 @@ fn the_three_forms_of_a_report_say_the_same() {
         let rows = whole[rows_of].as_array().expect("rows");
         assert_eq!(rows.len(), list, "{whole}");
         let arrow = asked.get(&asked.admin, path, "application/vnd.apache.arrow.stream");
-        let batches: Vec<RecordBatch> =
-            StreamReader::try_new(arrow.body.as_slice(), None).expect("a stream").map(|batch| batch.expect("a batch")).collect();
+        let batches: Vec<RecordBatch> = StreamReader::try_new(arrow.body.as_slice(), None)
+            .expect("a stream")
+            .map(|batch| batch.expect("a batch"))
+            .collect();
         let [batch] = &batches[..] else { panic!("one batch") };
         let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
         let of_json: Vec<Vec<String>> = rows
@@ -429,9 +447,8 @@ fn the_command_line_reports_on_the_storage_and_through_a_server() {
     let (policies, _) = united_copied_to(dir.path());
     let server = Server::start(over(&policies, dir.path()));
     assert_eq!(server.ask(&json!({ "sql": COUNT, "epsilon": 0.5, "purpose": "statistics" })).status, 200);
-    let admin = server.administer(async |storage| {
-        storage.create_token(Role::BudgetAdmin, None, None).await.expect("a token").secret
-    });
+    let admin = server
+        .administer(async |storage| storage.create_token(Role::BudgetAdmin, None, None).await.expect("a token").secret);
     let run = |arguments: &[&str], through: bool| {
         let mut command = tollgate(dir.path());
         command.args(["report"]).args(arguments);
@@ -493,7 +510,7 @@ async fn each_threshold_is_told_of_once_across_restarts() {
     let (address, alerts) = webhook();
     let dir = tempfile::tempdir().expect("a directory");
     let (policies, _) = united_copied_to(dir.path());
-    // An ε of 1 at 1e-9 is 4.6 % of the ρ of 4 at 5e-7, which one consumer has, and less than 1 % of everybody's.
+    // An ε of 1 at 1e-9 is about 5 % of the ρ of 4 at 5e-7, which one consumer has, and less than 1 % of everybody's.
     let config = Config {
         alerts: Alerts { thresholds_percent: vec![4, 2, 9, 2], webhook: Some(address) },
         ..over(&policies, dir.path())

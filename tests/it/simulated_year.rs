@@ -16,7 +16,8 @@ use tollgate::config::Config;
 use tollgate::gateway::administration::Administration;
 use tollgate::gateway::reports::{AccountsForm, SettlementForm, SpendForm, SpendReport, TopForm};
 use tollgate::ledger::{
-    self, Account, AccountCharge, Actor, Charge, ChargeOutcome, Decision, Entry, QueryRecord, ReleaseKey, Reuse, Scope, Store,
+    self, Account, AccountCharge, Actor, Charge, ChargeOutcome, Decision, Entry, QueryRecord, ReleaseKey, Reuse, Scope,
+    Store,
 };
 use uuid::Uuid;
 
@@ -260,7 +261,18 @@ async fn adds_up(config: &Config) {
     let charges = store.check().await.expect("a sound ledger").charges;
     assert!(charges > queries, "some questions were asked twice");
 
-    for by in ["", "consumer", "agency", "dataset", "purpose", "day", "consumer,agency", "agency,dataset", "dataset,day", "consumer,dataset"] {
+    for by in [
+        "",
+        "consumer",
+        "agency",
+        "dataset",
+        "purpose",
+        "day",
+        "consumer,agency",
+        "agency,dataset",
+        "dataset,day",
+        "consumer,dataset",
+    ] {
         let form = SpendForm { by: Some(by.to_owned()), ..SpendForm::default() };
         let report = timed(&format!("spend by {by}"), books.spend_report(&form)).await.expect("a report");
         assert_eq!(of_report(&report, |_| true), paid, "by {by}");
@@ -302,10 +314,12 @@ async fn adds_up(config: &Config) {
     }
     assert_eq!(halves, paid, "a year is its last 90 days and what was before");
 
-    let report = timed("accounts, the first 100", books.accounts_report(&AccountsForm::default())).await.expect("a report");
-    assert_eq!(report.accounts.len(), 100);
+    let report =
+        timed("accounts, the first 20", books.accounts_report(&AccountsForm::default())).await.expect("a report");
+    assert_eq!(report.accounts.len(), 20);
     for row in &report.accounts {
-        let of_days = row.days.iter().fold((0, 0), |sum, day| (sum.0 + steps(&day.loss, 12), sum.1 + steps(&day.delta, 18)));
+        let of_days =
+            row.days.iter().fold((0, 0), |sum, day| (sum.0 + steps(&day.loss, 12), sum.1 + steps(&day.delta, 18)));
         assert_eq!(of_days, (steps(&row.loss, 12), steps(&row.delta, 18)), "{row:?}");
         assert!(row.restated_epsilon <= row.lifetime_epsilon || row.accounting == "pure", "{row:?}");
     }

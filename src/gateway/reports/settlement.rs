@@ -127,8 +127,11 @@ impl Reporter<'_> {
         now: DateTime<Utc>,
     ) -> Result<SettlementReport, GatewayError> {
         if matches!(self.sees, Sees::Consumer(_)) {
-            return Err(GatewayError::new(Code::NotAllowed, "a statement is of a whole agency, and not an analyst's to read")
-                .with_hint("GET /v1/reports/spend shows what your consumer has spent"));
+            return Err(GatewayError::new(
+                Code::NotAllowed,
+                "a statement is of a whole agency, and not an analyst's to read",
+            )
+            .with_hint("GET /v1/reports/spend shows what your consumer has spent"));
         }
         let span = Span::read(form.from.as_deref(), form.to.as_deref())?;
         let query = SpendQuery {
@@ -180,8 +183,12 @@ impl Reporter<'_> {
         lines.sort_by(|a, b| (a.kind, &a.payer, &a.dataset).cmp(&(b.kind, &b.payer, &b.dataset)));
         let totals = totals
             .into_iter()
-            .map(|(((kind, payer), owner, currency), amount)| {
-                SettlementTotal { kind, payer, owner, currency, amount: decimal(amount, MONEY_PLACES) }
+            .map(|(((kind, payer), owner, currency), amount)| SettlementTotal {
+                kind,
+                payer,
+                owner,
+                currency,
+                amount: decimal(amount, MONEY_PLACES),
             })
             .collect();
         Ok(SettlementReport { rule: RULE, from: span.from, until: span.until, lines, totals })
@@ -196,10 +203,9 @@ impl Reporter<'_> {
         let read = policy::parse_text(Path::new(dataset), Path::new(&version.base), &version.text)
             .map_err(|_| translate::internal("a version of a policy cannot be read"))?;
         Ok(match read {
-            PolicyFile::Private(policy) => policy
-                .budget
-                .price_per_epsilon
-                .map(|price| Terms { price, delta: policy.budget.per_consumer.delta }),
+            PolicyFile::Private(policy) => {
+                policy.budget.price_per_epsilon.map(|price| Terms { price, delta: policy.budget.per_consumer.delta })
+            }
             PolicyFile::Public(_) | PolicyFile::Collection(_) => None,
         })
     }

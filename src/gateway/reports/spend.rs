@@ -11,10 +11,10 @@ use crate::accounting::{Accounting, Delta};
 use crate::ledger::{Dimension, SpendLine, SpendQuery};
 
 use super::super::{Code, GatewayError, translate};
+use super::Reporter;
 use super::amounts::{delta_text, epsilon, loss_text, stated_at, word};
 use super::span::Span;
 use super::tabular::{Columns, Tabular};
-use super::Reporter;
 
 /// The most lines of one report.
 const MAX_LINES: usize = 20_000;
@@ -93,8 +93,11 @@ impl SpendForm {
                     return Err(GatewayError::new(Code::RequestInvalid, format!("`by` names {word} twice")));
                 }
                 None => {
-                    return Err(GatewayError::new(Code::RequestInvalid, "`by` names something that nothing is summed by")
-                        .with_hint("name some of consumer, agency, dataset, purpose, day, with commas between them"));
+                    return Err(GatewayError::new(
+                        Code::RequestInvalid,
+                        "`by` names something that nothing is summed by",
+                    )
+                    .with_hint("name some of consumer, agency, dataset, purpose, day, with commas between them"));
                 }
             }
         }
@@ -144,8 +147,7 @@ impl Reporter<'_> {
             (None, [one]) => Some(one.as_str()),
             (None, _) => None,
         };
-        let budget_delta =
-            dataset.and_then(|name| self.policy(name)).map(|policy| policy.budget.per_consumer.delta);
+        let budget_delta = dataset.and_then(|name| self.policy(name)).map(|policy| policy.budget.per_consumer.delta);
         let of_sum = budget_delta.and_then(|delta| {
             *known
                 .entry((line.accounting, line.loss_steps, delta))

@@ -127,7 +127,8 @@ fn dates_are_whole_days_and_times_are_moments() {
     );
     assert_eq!(read(Some("2026-11-01T10:00:00+02:00"), None), (at("2026-11-01T08:00:00+00:00"), None));
     assert_eq!(read(None, Some("2026-11-01T00:00:00Z")), (None, at("2026-11-01T00:00:00+00:00")));
-    for (from, to) in [(Some("yesterday"), None), (None, Some("2026-13-01")), (Some("2026-11-02"), Some("2026-11-01"))] {
+    for (from, to) in [(Some("yesterday"), None), (None, Some("2026-13-01")), (Some("2026-11-02"), Some("2026-11-01"))]
+    {
         assert!(Span::read(from, to).is_err(), "{from:?} {to:?}");
     }
 }

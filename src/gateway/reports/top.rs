@@ -10,10 +10,10 @@ use crate::accounting::{Accounting, Loss, epsilon_of};
 use crate::ledger::{QueryLine, QueryOrder, QuerySearch};
 
 use super::super::{GatewayError, translate};
+use super::Reporter;
 use super::amounts::{delta_text, loss_text, word};
 use super::span::Span;
 use super::tabular::{Columns, Tabular};
-use super::Reporter;
 
 /// How many queries of each accounting are listed where the form does not say, and at most.
 const USUAL: u64 = 20;

@@ -148,8 +148,7 @@ impl Report {
             Self::Spend { by, span: Span { from, to }, of: Of { consumer, dataset }, place } => {
                 let form = SpendForm { by, from, to, consumer, dataset };
                 let SpendForm { by, from, to, consumer, dataset } = form.clone();
-                let parameters =
-                    [("by", by), ("from", from), ("to", to), ("consumer", consumer), ("dataset", dataset)];
+                let parameters = [("by", by), ("from", from), ("to", to), ("consumer", consumer), ("dataset", dataset)];
                 place.report("spend", parameters, &[], async |storage| storage.spend_report(&form).await).await
             }
             Self::Accounts { of: Of { consumer, dataset }, past, brief, limit, place } => {
@@ -199,9 +198,7 @@ impl Place {
         name: &str,
         parameters: impl IntoIterator<Item = (&'static str, Option<String>)>,
         columns: &[&str],
-        of_storage: impl AsyncFnOnce(
-            &crate::gateway::Administration,
-        ) -> Result<R, crate::gateway::GatewayError>,
+        of_storage: impl AsyncFnOnce(&crate::gateway::Administration) -> Result<R, crate::gateway::GatewayError>,
     ) -> Result<(), Failure> {
         if self.format == OutputFormat::Arrow && io::stdout().is_terminal() {
             return Err(Failure::ArrowToTerminal);
@@ -221,7 +218,8 @@ impl Place {
         let mut body = client.read(&format!("/v1/reports/{name}"), &parameters, form)?;
         match self.format {
             OutputFormat::Table => {
-                let read = StreamReader::try_new(body.as_slice(), None).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                let read =
+                    StreamReader::try_new(body.as_slice(), None).and_then(Iterator::collect::<Result<Vec<_>, _>>);
                 let rows = read.map_err(|_| Failure::NotAGateway { url: url.clone() })?;
                 output(for_eyes(&rows, columns)?.as_bytes())
             }

@@ -135,12 +135,11 @@ pub(super) async fn set_grant(
 }
 
 pub(super) async fn grant(on: On<'_>, consumer: &str, dataset: &str) -> Result<Option<Grant>, LedgerError> {
-    let row =
-        Statement::new("SELECT epsilon_steps, delta_steps, per FROM grants WHERE consumer = $1 AND dataset = $2")
-            .bind(consumer)
-            .bind(dataset)
-            .fetch_optional(on, "reading a grant")
-            .await?;
+    let row = Statement::new("SELECT epsilon_steps, delta_steps, per FROM grants WHERE consumer = $1 AND dataset = $2")
+        .bind(consumer)
+        .bind(dataset)
+        .fetch_optional(on, "reading a grant")
+        .await?;
     row.map(|row| grant_of(&row, 0)).transpose()
 }
 

@@ -55,22 +55,28 @@ pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge])
 
 async fn consumers(on: On<'_>, charges: &[&Charge]) -> Result<HashMap<String, KnownConsumer>, LedgerError> {
     let names: BTreeSet<&str> = charges.iter().map(|charge| charge.consumer.as_str()).collect();
-    Statement::within("SELECT name, agency, frozen FROM consumers WHERE name IN", names.into_iter().map(Value::from), "")
-        .fetch_all(on, "reading a consumer")
-        .await?
-        .iter()
-        .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
-        .collect()
+    Statement::within(
+        "SELECT name, agency, frozen FROM consumers WHERE name IN",
+        names.into_iter().map(Value::from),
+        "",
+    )
+    .fetch_all(on, "reading a consumer")
+    .await?
+    .iter()
+    .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
+    .collect()
 }
 
 /// The charges that the idempotency keys of `charges` were first used for.
 async fn load_keys(on: On<'_>, charges: &[&Charge], known: &mut Known) -> Result<(), LedgerError> {
-    let keys: BTreeSet<&str> = charges.iter().filter_map(|charge| Some(charge.idempotency.as_ref()?.key.as_str())).collect();
+    let keys: BTreeSet<&str> =
+        charges.iter().filter_map(|charge| Some(charge.idempotency.as_ref()?.key.as_str())).collect();
     if keys.is_empty() {
         return Ok(());
     }
-    let before =
-        format!("{EARLIER}, k.consumer, k.key, k.request_hash FROM idempotency_keys k JOIN charges c ON c.id = k.charge WHERE k.key IN");
+    let before = format!(
+        "{EARLIER}, k.consumer, k.key, k.request_hash FROM idempotency_keys k JOIN charges c ON c.id = k.charge WHERE k.key IN"
+    );
     let select = Statement::within(&before, keys.into_iter().map(Value::from), "");
     for row in select.fetch_all(on, "reading an idempotency key").await? {
         known.keys.insert((row.text(6)?, row.text(7)?), (row.hash(8)?, earlier(&row)?));
@@ -82,7 +88,14 @@ async fn load_keys(on: On<'_>, charges: &[&Charge], known: &mut Known) -> Result
 async fn load_costs(on: On<'_>, known: &mut Known) -> Result<(), LedgerError> {
     let all = |known: &Known| -> BTreeSet<i64> {
         let keyed = known.keys.values().map(|(_, earlier)| earlier);
-        known.charges.values().flatten().chain(keyed).filter(|earlier| !earlier.held).map(|earlier| earlier.id.0).collect()
+        known
+            .charges
+            .values()
+            .flatten()
+            .chain(keyed)
+            .filter(|earlier| !earlier.held)
+            .map(|earlier| earlier.id.0)
+            .collect()
     };
     let ids = all(known);
     if ids.is_empty() {
@@ -246,7 +259,8 @@ fn cost_rows(new: &NewCharge<'_>) -> Vec<Vec<Value>> {
     for payment in &new.payments {
         let account = &payment.line.account;
         if let Scope::Consumer(_) = account.scope {
-            paid.entry((account.dataset.as_str(), account.epoch.as_deref().unwrap_or_default())).or_insert(payment.paid);
+            paid.entry((account.dataset.as_str(), account.epoch.as_deref().unwrap_or_default()))
+                .or_insert(payment.paid);
         }
     }
     let charge = new.charge;
@@ -270,9 +284,8 @@ fn cost_rows(new: &NewCharge<'_>) -> Vec<Vec<Value>> {
 
 fn logged(new: &NewCharge<'_>) -> Entry {
     let charge = new.charge;
-    let line = |payment: &super::decision::Payment<'_>| {
-        LoggedLine::new(payment.line.account.storage_key(), &payment.paid)
-    };
+    let line =
+        |payment: &super::decision::Payment<'_>| LoggedLine::new(payment.line.account.storage_key(), &payment.paid);
     Entry {
         at: charge.at,
         by: None,

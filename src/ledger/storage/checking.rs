@@ -211,7 +211,14 @@ fn digest_of_entry(entry: &serde_json::Value) -> [u8; 32] {
     lines.sort();
     let text = |key: &str| entry[key].as_str().unwrap_or_default();
     digest(
-        &[text("consumer"), text("query_id"), text("sql"), text("purpose"), text("release"), &entry["precision"].to_string()],
+        &[
+            text("consumer"),
+            text("query_id"),
+            text("sql"),
+            text("purpose"),
+            text("release"),
+            &entry["precision"].to_string(),
+        ],
         &lines,
     )
 }

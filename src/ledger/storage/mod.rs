@@ -41,9 +41,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Account, AccountSearch, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome, CheckReport,
-    Consumer, DatasetState, DaySpend, Entry, EventGroup, Grant, HeldRelease, LedgerError, LifetimeSum, LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine,
-    QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, Scope, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
+    Account, AccountSearch, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome,
+    CheckReport, Consumer, DatasetState, DaySpend, Entry, EventGroup, Grant, HeldRelease, LedgerError, LifetimeSum,
+    LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine, QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, Scope,
+    SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
