@@ -120,6 +120,12 @@ fn what_is_wrong_is_said_exactly() {
             "storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`",
         ),
         (
+            "[alerts]\nwebhook = \"https://alerts.example/?secret\"\n",
+            &[],
+            "alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway",
+        ),
+        ("[alerts]\nthresholds_percent = [50, 101]\n", &[], "alerts.thresholds_percent must be from 1 to 100, not 101"),
+        (
             "",
             &[("TOLLGATE_SERVER_HTTP", "off")],
             "environment: unknown key `TOLLGATE_SERVER_HTTP`; did you mean `TOLLGATE_SERVER__HTTP`?",

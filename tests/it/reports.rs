@@ -511,7 +511,7 @@ async fn each_threshold_is_told_of_once_across_restarts() {
     let (address, alerts) = webhook();
     let dir = tempfile::tempdir().expect("a directory");
     let (policies, _) = united_copied_to(dir.path());
-    // An ε of 1 at 1e-9 is 4.6 % of the ρ of 4 at 5e-7, which one consumer has, and less than 1 % of everybody's.
+    // An ε of 1 at 1e-9 is about 5 % of the ρ of 4 at 5e-7, which one consumer has, and less than 1 % of everybody's.
     let config = Config {
         alerts: Alerts { thresholds_percent: vec![4, 2, 9, 2], webhook: Some(address) },
         ..over(&policies, dir.path())

@@ -22,7 +22,7 @@ use super::tabular::{Columns, Tabular};
 use super::{Reporter, Sees};
 
 /// How many accounts are listed where the form does not say, and at most: with days and restated ε, and without.
-const USUAL: u64 = 100;
+const USUAL: u64 = 20;
 const MAX_DETAILED: u64 = 200;
 const MAX: u64 = 20_000;
 
@@ -41,7 +41,7 @@ pub struct AccountsForm {
     /// Without the days, the forecast and the restated ε, which are read account by account.
     #[serde(default)]
     pub brief: bool,
-    /// How many; 100 where it is not said, and at most 200, or 20,000 with `brief`.
+    /// How many; 20 where it is not said, and at most 200, or 20,000 with `brief`.
     pub limit: Option<u64>,
 }
 
@@ -138,7 +138,7 @@ struct Holder {
 }
 
 /// A window's account before its ε's are computed.
-struct Standing {
+struct Balance {
     holder: Holder,
     accounting: Accounting,
     window: String,
@@ -181,15 +181,15 @@ impl Reporter<'_> {
             return Err(GatewayError::new(Code::RequestInvalid, format!("at most {most} accounts are listed so"))
                 .with_hint("narrow it with dataset or consumer, or ask for `brief`"));
         }
-        let mut standings = self.standings(form, now).await?;
-        let found = standings.len() as u64;
-        standings.sort_by(|a, b| nearest(a, b));
-        standings.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut rows = Vec::with_capacity(standings.len());
-        for standing in &standings {
-            let mut row = row_of(standing, now.date_naive());
+        let mut balances = self.balances(form, now).await?;
+        let found = balances.len() as u64;
+        balances.sort_by(nearest);
+        balances.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut rows = Vec::with_capacity(balances.len());
+        for balance in &balances {
+            let mut row = row_of(balance, now.date_naive());
             if !form.brief {
-                self.detail(standing, &mut row, now.date_naive()).await?;
+                self.detail(balance, &mut row, now.date_naive()).await?;
             }
             rows.push(row);
         }
@@ -197,7 +197,7 @@ impl Reporter<'_> {
     }
 
     /// Every account that the form names.
-    async fn standings(&self, form: &AccountsForm, now: DateTime<Utc>) -> Result<Vec<Standing>, GatewayError> {
+    async fn balances(&self, form: &AccountsForm, now: DateTime<Utc>) -> Result<Vec<Balance>, GatewayError> {
         let present: Vec<String> = Period::ALL.into_iter().map(|per| per.window(now)).collect();
         let search = AccountSearch {
             datasets: self.sees.datasets(form.dataset.as_deref())?,
@@ -215,7 +215,7 @@ impl Reporter<'_> {
             })
             .collect();
         let mut limits = Limits::default();
-        let mut standings = Vec::new();
+        let mut balances = Vec::new();
         let mut lifetimes = HashMap::new();
         for sum in self.store.lifetimes(&search).await.map_err(translate::ledger)? {
             let LifetimeSum { scope, dataset, epoch, accounting, loss_steps, delta_steps } = sum;
@@ -234,7 +234,7 @@ impl Reporter<'_> {
                 let fraction = limit.map(|(_, limit)| fraction_spent(&limit, &spent));
                 let delta = cap.map_or(delta, |cap| cap.delta);
                 let (holder, per) = (holder.clone(), Some(per));
-                standings.push(Standing { holder, accounting, window, per, limit, delta, spent, lifetime, fraction });
+                balances.push(Balance { holder, accounting, window, per, limit, delta, spent, lifetime, fraction });
             }
         }
         // What is left are windows that are over, and those of a period that the owner or a grant no longer names.
@@ -242,7 +242,7 @@ impl Reporter<'_> {
             if let Some((accounting, delta, lifetime)) = lifetimes.get(&holder)
                 && form.past
             {
-                standings.push(Standing {
+                balances.push(Balance {
                     accounting: *accounting,
                     window,
                     per: None,
@@ -255,7 +255,7 @@ impl Reporter<'_> {
                 });
             }
         }
-        Ok(standings)
+        Ok(balances)
     }
 
     /// The caps that hold for one now. A dataset whose owner waits for a grant has a window without a limit.
@@ -313,17 +313,17 @@ impl Reporter<'_> {
     }
 
     /// Adds what is read account by account.
-    async fn detail(&self, standing: &Standing, row: &mut AccountRow, today: NaiveDate) -> Result<(), GatewayError> {
-        let Holder { scope, dataset, epoch } = &standing.holder;
+    async fn detail(&self, balance: &Balance, row: &mut AccountRow, today: NaiveDate) -> Result<(), GatewayError> {
+        let Holder { scope, dataset, epoch } = &balance.holder;
         let account = Account {
             scope: scope.clone(),
             dataset: dataset.clone(),
-            window: standing.window.clone(),
+            window: balance.window.clone(),
             epoch: epoch.clone(),
         };
         let days = self.store.days(&account).await.map_err(translate::ledger)?;
-        if let (Some((_, limit)), Some(rate)) = (standing.limit, Rate::of(&days, today)) {
-            let left = left(&limit, &standing.spent);
+        if let (Some((_, limit)), Some(rate)) = (balance.limit, Rate::of(&days, today)) {
+            let left = left(&limit, &balance.spent);
             let day = rate.exhausts(left.loss.steps().into(), left.delta.steps().into(), today);
             row.exhausted = day.filter(|day| row.renews.is_none_or(|renews| *day < renews));
             row.rate_days = Some(rate.days);
@@ -338,14 +338,14 @@ impl Reporter<'_> {
                     charges: day.charges,
                     loss: loss_text(day.loss_steps),
                     delta: delta_text(day.delta_steps),
-                    loss_left: standing
+                    loss_left: balance
                         .limit
                         .map(|(_, limit)| loss_text(u128::from(limit.loss.steps()).saturating_sub(loss_spent))),
                 }
             })
             .collect();
         let groups = self.store.events(scope, dataset, epoch.as_deref()).await.map_err(translate::ledger)?;
-        let at = restated_at(standing);
+        let at = restated_at(balance);
         let restated = run_blocking(move || restated(groups, at)).await??;
         if restated.epsilon.is_finite() {
             row.restated_epsilon = Some(restated.epsilon);
@@ -362,11 +362,11 @@ impl Reporter<'_> {
 }
 
 /// The δ of a restated figure: what the stated ε and the selections have together.
-fn restated_at(standing: &Standing) -> Delta {
-    let selections = Delta::from_steps(u64::try_from(standing.lifetime.1).unwrap_or(u64::MAX));
-    match stated_at(standing.accounting, standing.delta) {
+fn restated_at(balance: &Balance) -> Delta {
+    let selections = Delta::from_steps(u64::try_from(balance.lifetime.1).unwrap_or(u64::MAX));
+    match stated_at(balance.accounting, balance.delta) {
         Some(half) => half.checked_add(selections).unwrap_or(Delta::MAX),
-        None => standing.delta.max(selections),
+        None => balance.delta.max(selections),
     }
 }
 
@@ -390,13 +390,13 @@ fn restated(groups: Vec<EventGroup>, at: Delta) -> Result<Restated, GatewayError
 }
 
 /// Those nearest to their limits first; then by name.
-fn nearest(a: &Standing, b: &Standing) -> Ordering {
-    let fraction = |standing: &Standing| standing.fraction.unwrap_or(-1.0);
+fn nearest(a: &Balance, b: &Balance) -> Ordering {
+    let fraction = |balance: &Balance| balance.fraction.unwrap_or(-1.0);
     fraction(b).total_cmp(&fraction(a)).then_with(|| (&a.holder, &a.window).cmp(&(&b.holder, &b.window)))
 }
 
-fn row_of(standing: &Standing, today: NaiveDate) -> AccountRow {
-    let Standing { holder, accounting, delta, .. } = standing;
+fn row_of(balance: &Balance, today: NaiveDate) -> AccountRow {
+    let Balance { holder, accounting, delta, .. } = balance;
     let subject = holder.scope.subject();
     AccountRow {
         scope: holder.scope.kind(),
@@ -404,20 +404,20 @@ fn row_of(standing: &Standing, today: NaiveDate) -> AccountRow {
         dataset: holder.dataset.clone(),
         epoch: holder.epoch.clone(),
         accounting: word(*accounting),
-        per: standing.per.map(Period::as_str),
-        window: standing.window.clone(),
-        renews: standing.per.and_then(|per| renews(per, today)),
-        loss: loss_text(standing.spent.loss.steps().into()),
-        delta: delta_text(standing.spent.delta.steps().into()),
-        epsilon: epsilon(*accounting, standing.spent.loss.steps().into(), *delta),
+        per: balance.per.map(Period::as_str),
+        window: balance.window.clone(),
+        renews: balance.per.and_then(|per| renews(per, today)),
+        loss: loss_text(balance.spent.loss.steps().into()),
+        delta: delta_text(balance.spent.delta.steps().into()),
+        epsilon: epsilon(*accounting, balance.spent.loss.steps().into(), *delta),
         epsilon_delta: stated_at(*accounting, *delta).map(|delta| delta_text(delta.steps().into())),
-        epsilon_limit: standing.limit.map(|(epsilon, _)| epsilon.to_f64()),
-        loss_limit: standing.limit.map(|(_, limit)| loss_text(limit.loss.steps().into())),
-        delta_limit: standing.limit.map(|(_, limit)| delta_text(limit.delta.steps().into())),
-        fraction_spent: standing.fraction,
-        lifetime_loss: loss_text(standing.lifetime.0),
-        lifetime_delta: delta_text(standing.lifetime.1),
-        lifetime_epsilon: epsilon(*accounting, standing.lifetime.0, *delta),
+        epsilon_limit: balance.limit.map(|(epsilon, _)| epsilon.to_f64()),
+        loss_limit: balance.limit.map(|(_, limit)| loss_text(limit.loss.steps().into())),
+        delta_limit: balance.limit.map(|(_, limit)| delta_text(limit.delta.steps().into())),
+        fraction_spent: balance.fraction,
+        lifetime_loss: loss_text(balance.lifetime.0),
+        lifetime_delta: delta_text(balance.lifetime.1),
+        lifetime_epsilon: epsilon(*accounting, balance.lifetime.0, *delta),
         restated_epsilon: None,
         restated_delta: None,
         restated_by: None,

@@ -298,9 +298,10 @@ impl Statement {
     pub(super) async fn execute(self, on: On<'_>, doing: &'static str) -> Result<u64, LedgerError> {
         let (sql, values, keep) = self.parts();
         let done = match on {
-            On::Sqlite(connection) => {
-                prepared!(Sqlite, sql, values, keep).execute(connection).await.map(|done| done.rows_affected())
-            }
+            On::Sqlite(connection) => prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep)
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected()),
             On::Postgres(connection) => {
                 prepared!(Postgres, sql, values, keep).execute(connection).await.map(|done| done.rows_affected())
             }
@@ -313,7 +314,8 @@ impl Statement {
         let (sql, values, keep) = self.parts();
         let rows = match on {
             On::Sqlite(connection) => {
-                let rows = prepared!(Sqlite, sql, values, keep).fetch_all(connection).await;
+                let rows =
+                    prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep).fetch_all(connection).await;
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
             On::Postgres(connection) => {
@@ -340,6 +342,27 @@ impl Statement {
         // Every piece of the text is a literal of this program; values are bound, never written into it.
         (AssertSqlSafe(self.sql), self.values, keep)
     }
+}
+
+/// A long text for SQLite: with `?` for `$1, $2, …` where they come one after another, each once.
+///
+/// SQLite takes `$1` for a name, and looks through all names at each of them: a statement of ten thousand parameters would
+/// cost fifty million comparisons to read, and as many to bind. What is written for its values alone is such a statement.
+pub(super) fn positional(sql: Cow<'static, str>) -> Cow<'static, str> {
+    let Cow::Owned(named) = sql else { return sql };
+    let mut text = String::with_capacity(named.len());
+    let mut pieces = named.split('$');
+    text.push_str(pieces.next().unwrap_or_default());
+    for (at, piece) in pieces.enumerate() {
+        let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = piece.split_at(digits);
+        if number.parse() != Ok(at + 1) {
+            return Cow::Owned(named);
+        }
+        text.push('?');
+        text.push_str(rest);
+    }
+    Cow::Owned(text)
 }
 
 /// What both databases allow in one statement, with room to spare (SQLite 32,766, PostgreSQL 65,535).

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::super::tests::{OPERATOR, all_consumers_account, charge_on, consumer_account};
 use super::super::*;
-use super::database::Connection as Writing;
+use super::database::{Connection as Writing, positional};
 use super::opening::{Target, path_of};
 use super::{PATIENCE, Storage};
 
@@ -327,4 +327,15 @@ async fn urls_that_are_not_files_are_refused() {
     assert_eq!(path_of("sqlite:///var/lib/tollgate.db").unwrap().to_str(), Some("/var/lib/tollgate.db"));
     let error = open("sqlite:///no/such/folder/tollgate.db").await.err().unwrap();
     assert!(matches!(error, LedgerError::Open { .. }), "{error:?}");
+}
+
+#[test]
+fn parameters_in_order_need_no_names() {
+    let said = |sql: &str| positional(sql.to_owned().into()).into_owned();
+    assert_eq!(said("INSERT INTO t VALUES ($1, $2), ($3, $4) "), "INSERT INTO t VALUES (?, ?), (?, ?) ");
+    assert_eq!(said("SELECT 1"), "SELECT 1");
+    // Twice, or out of order: only names say which is which.
+    for named in ["SELECT $1, $1", "SELECT $2, $1", "SELECT $2", "SELECT '$' || $1"] {
+        assert_eq!(said(named), named);
+    }
 }
