@@ -286,6 +286,10 @@ fn openapi_describes_every_route_with_its_problems() {
         "/v1/datasets/{name}/suspend",
         "/v1/datasets/{name}/versions",
         "/v1/query",
+        "/v1/reports/accounts",
+        "/v1/reports/settlement",
+        "/v1/reports/spend",
+        "/v1/reports/top",
         "/v1/tokens/{id}",
     ];
     assert_eq!(paths.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(expected));
