@@ -18,7 +18,7 @@ impl Gateway {
     /// Adds a consumer.
     ///
     /// # Errors
-    /// `not_allowed`, or `request_invalid` when the name is taken or is no name.
+    /// `not_allowed`, `conflict` when the name is taken, or `request_invalid` when it is no name.
     pub async fn add_consumer(&self, caller: &Caller, name: &str, agency: Option<&str>) -> Result<(), GatewayError> {
         caller.administrator()?;
         self.evidence.check()?;

@@ -259,7 +259,8 @@ impl Gateway {
     /// Decides a request for a larger budget. A yes makes its grant, if the owner still allows it.
     ///
     /// # Errors
-    /// `not_allowed`, `not_found`, or `request_invalid` when it was decided before or is more than the owner allows now.
+    /// `not_allowed`, `not_found`, `conflict` when it was decided before, or `request_invalid` when it is more than the owner
+    /// allows now.
     pub async fn decide_budget_request(
         &self,
         caller: &Caller,

@@ -323,7 +323,7 @@ impl Gateway {
     /// A steward's decision about a query on one of its datasets.
     ///
     /// # Errors
-    /// `not_allowed`, `not_found`, or `request_invalid` when it was decided before.
+    /// `not_allowed`, `not_found`, or `conflict` when it was decided before.
     pub async fn decide_approval(
         &self,
         caller: &Caller,

@@ -203,10 +203,10 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::UnknownRequest { .. } => Code::NotFound,
         LedgerError::Frozen { .. } => Code::NotAllowed,
         LedgerError::Withdrawn { .. } => Code::DatasetSuspended,
-        LedgerError::ConsumerExists { .. }
-        | LedgerError::DecidedBefore { .. }
-        | LedgerError::BackupElsewhere
-        | LedgerError::BackupExists { .. }
+        LedgerError::ConsumerExists { .. } | LedgerError::DecidedBefore { .. } | LedgerError::BackupExists { .. } => {
+            Code::Conflict
+        }
+        LedgerError::BackupElsewhere
         | LedgerError::BadPostgresUrl
         | LedgerError::InvalidName { .. }
         | LedgerError::BadToken(_)

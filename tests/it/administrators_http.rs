@@ -64,7 +64,7 @@ fn a_consumer_is_added_gets_a_token_and_is_frozen() {
     let send = |method: &str, path: &str, body: &str| server.send_as(&administrator, method, path, body);
     let new = r#"{"name": "rail-office", "agency": "railways"}"#;
     assert_eq!(send("POST", "/v1/consumers", new).made(), serde_json::from_str::<Value>(new).expect("JSON"));
-    send("POST", "/v1/consumers", new).problem();
+    assert_eq!(send("POST", "/v1/consumers", new).problem()["code"], "conflict");
     let told = send("POST", "/v1/consumers", r#"{"name": "a", "sesame": 1}"#).problem();
     assert_eq!(told["code"], "request_invalid");
     assert!(!told.to_string().contains("sesame"), "{told}");
@@ -171,7 +171,9 @@ fn a_request_that_is_approved_makes_its_grant() {
     assert_eq!(granted(), Some(1.5));
     assert_eq!(decide(&denied, false).json()["state"], "denied");
     assert_eq!(granted(), Some(1.5));
-    assert!(decide(&id, true).problem()["detail"].as_str().is_some_and(|detail| detail.contains("decided before")));
-    decide("0198c0de-0000-7000-8000-000000000000", true).problem();
+    let twice = decide(&id, true).problem();
+    assert_eq!(twice["code"], "conflict");
+    assert!(twice["detail"].as_str().is_some_and(|detail| detail.contains("decided before")), "{twice}");
+    assert_eq!(decide("0198c0de-0000-7000-8000-000000000000", true).problem()["code"], "not_found");
     decide("sesame", true).refused(404, "not_found");
 }

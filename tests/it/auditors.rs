@@ -23,16 +23,10 @@ fn run_at(server: &Server, token: &str, dir: &Path, arguments: &[&str]) -> Ran {
 
 /// Writes the configuration of a fixture where the program finds it.
 fn configure(dir: &Path, config: &Config) {
-    let locations: Vec<String> =
-        config.policies.locations.iter().map(|(owner, folders)| format!("{owner} = {folders:?}\n")).collect();
-    let text = format!(
-        "[storage]\nurl = {:?}\n[policies]\ndir = {:?}\n[policies.locations]\n{}[audit]\nkey = {:?}\nanchor = {:?}\n",
-        config.storage.url,
-        config.policies.dir,
-        locations.concat(),
-        config.audit.key,
-        config.audit.anchor
-    );
+    let policies = json!({ "dir": config.policies.dir, "locations": config.policies.locations });
+    let audit = json!({ "key": config.audit.key, "anchor": config.audit.anchor });
+    let document = json!({ "storage": { "url": config.storage.url }, "policies": policies, "audit": audit });
+    let text = toml::to_string(&document).expect("TOML");
     fs::write(dir.join("tollgate.toml"), text).expect("written");
 }
 
