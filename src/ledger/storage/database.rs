@@ -298,9 +298,10 @@ impl Statement {
     pub(super) async fn execute(self, on: On<'_>, doing: &'static str) -> Result<u64, LedgerError> {
         let (sql, values, keep) = self.parts();
         let done = match on {
-            On::Sqlite(connection) => {
-                prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep).execute(connection).await.map(|done| done.rows_affected())
-            }
+            On::Sqlite(connection) => prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep)
+                .execute(connection)
+                .await
+                .map(|done| done.rows_affected()),
             On::Postgres(connection) => {
                 prepared!(Postgres, sql, values, keep).execute(connection).await.map(|done| done.rows_affected())
             }
@@ -313,7 +314,8 @@ impl Statement {
         let (sql, values, keep) = self.parts();
         let rows = match on {
             On::Sqlite(connection) => {
-                let rows = prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep).fetch_all(connection).await;
+                let rows =
+                    prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep).fetch_all(connection).await;
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
             On::Postgres(connection) => {
