@@ -55,7 +55,7 @@ fn restriction(query: &SpendQuery) -> Restriction {
 pub(super) async fn spend(on: On<'_>, query: &SpendQuery) -> Result<Vec<SpendLine>, LedgerError> {
     let mut on = on;
     let dimensions: Vec<&str> = query.by.iter().map(|dimension| expression(*dimension)).collect();
-    let selected: String = dimensions.iter().map(|dimension| format!("{dimension}, ")).collect();
+    let selected = dimensions.iter().fold(String::new(), |text, dimension| text + dimension + ", ");
     let (restricted, values) = restriction(query).parts();
     let width = dimensions.len();
     let grouped: Vec<String> = (1..=width + 1).map(|at| at.to_string()).collect();

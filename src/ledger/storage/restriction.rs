@@ -29,8 +29,8 @@ impl Restriction {
         }
         let first = self.values.len() + 1;
         let places: Vec<String> = (first..first + names.len()).map(|at| format!("${at}")).collect();
-        self.text.push_str(self.joint());
-        self.text.push_str(&format!("{column} IN ({})", places.join(", ")));
+        let joint = self.joint();
+        self.text = format!("{}{joint}{column} IN ({})", self.text, places.join(", "));
         self.values.extend(names.iter().map(|name| Value::from(name.as_str())));
     }
 
