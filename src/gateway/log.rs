@@ -272,7 +272,8 @@ impl From<LogEntry> for LogRow {
 fn is_of(entry: &LogEntry, consumer: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(&entry.entry).is_ok_and(|entry| {
         entry["consumer"] == consumer
-            && ["charge", "answer", "refusal", "approval_request", "budget_request"]
+            // Not its charges: whether `all_consumers` paid tells whether another has asked the same.
+            && ["answer", "refusal", "approval_request", "budget_request"]
                 .iter()
                 .any(|kind| entry["kind"] == *kind)
     })

@@ -202,6 +202,7 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::UnknownDataset { .. }
         | LedgerError::UnknownRequest { .. } => Code::NotFound,
         LedgerError::Frozen { .. } => Code::NotAllowed,
+        LedgerError::RolledBack => Code::LedgerFrozen,
         LedgerError::Withdrawn { .. } => Code::DatasetSuspended,
         LedgerError::ConsumerExists { .. } | LedgerError::DecidedBefore { .. } | LedgerError::BackupExists { .. } => {
             Code::Conflict
@@ -212,6 +213,7 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::BadToken(_)
         | LedgerError::UnsupportedUrl { .. } => Code::RequestInvalid,
         LedgerError::BadCharge(crate::ledger::BadCharge::IdempotencyKeyLength { .. }) => Code::RequestInvalid,
+        LedgerError::BadCharge(crate::ledger::BadCharge::TooManyAccounts { .. }) => Code::TooLarge,
         LedgerError::IdempotencyConflict { .. } => Code::IdempotencyConflict,
         LedgerError::Busy | LedgerError::PoliciesChanged => Code::Overloaded,
         LedgerError::BadCharge(_)

@@ -13,6 +13,9 @@ use crate::accounting::{Cost, Limit, Spent};
 /// The longest idempotency key, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
+/// The most accounts of one charge, so that those of a whole query fit into one statement of the storage.
+const MAX_ACCOUNTS: usize = 5000;
+
 /// The number of a charge: its place in the order in which the ledger accepted charges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -89,6 +92,9 @@ impl Charge {
     pub(super) fn validate(&self) -> Result<(), BadCharge> {
         if self.accounts.is_empty() {
             return Err(BadCharge::NoAccounts);
+        }
+        if self.accounts.len() > MAX_ACCOUNTS {
+            return Err(BadCharge::TooManyAccounts { most: MAX_ACCOUNTS });
         }
         if self.precision == 0 || i64::try_from(self.precision).is_err() {
             return Err(BadCharge::Precision { precision: self.precision });

@@ -286,13 +286,15 @@ impl Entry {
         struct Form<'a> {
             v: u32,
             at: String,
+            /// So that nobody who has a leaf's hash can guess what the leaf says.
+            salt: Uuid,
             #[serde(skip_serializing_if = "Option::is_none")]
             by: Option<&'a Actor>,
             #[serde(flatten)]
             decision: &'a Decision,
         }
         let at = self.at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        serde_json::to_string(&Form { v: ENTRY_VERSION, at, by: self.by.as_ref(), decision: &self.decision })
+        serde_json::to_string(&Form { v: ENTRY_VERSION, at, salt: Uuid::new_v4(), by: self.by.as_ref(), decision: &self.decision })
     }
 }
 

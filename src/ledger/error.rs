@@ -180,6 +180,9 @@ pub enum LedgerError {
         /// The dataset.
         dataset: String,
     },
+    /// The storage holds fewer entries of the log than were seen in it before.
+    #[error("the ledger lacks entries that were in it before: it was rolled back, or is an older copy; restore the newest")]
+    RolledBack,
     /// Another policy came into force since the catalog was read.
     #[error("another policy came into force in between; nothing was changed, send the request again")]
     PoliciesChanged,
@@ -282,6 +285,12 @@ pub enum BadCharge {
     AgencyPaysNothing {
         /// The dataset.
         dataset: String,
+    },
+    /// It charges more accounts than are written at once.
+    #[error("it charges more than {most} accounts: ask for fewer epochs or datasets at once")]
+    TooManyAccounts {
+        /// The most.
+        most: usize,
     },
     /// The idempotency key is empty or too long.
     #[error("an idempotency key has between 1 and {max_bytes} bytes")]

@@ -9,8 +9,10 @@
 //! A caller that goes away leaves its job in the batch: it is done, or it is not, and never half. No answer is given
 //! before the commit has returned; if it fails, each job is told so.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Charge, ChargeOutcome, Entry, HeldRelease, LedgerError, Receipt, Reuse};
@@ -21,6 +23,9 @@ use super::{charging, log};
 
 /// The most jobs of one batch: what they are read and written with stays far below what one statement may hold.
 const MAX_BATCH: usize = 256;
+
+/// How many accounts a batch may charge before no other job joins it: epochs may make one query charge thousands.
+const MAX_ACCOUNTS: usize = 10_000;
 
 /// Where the outcome of a job goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
@@ -37,6 +42,14 @@ pub(super) enum Job {
 }
 
 impl Job {
+    /// How many accounts it charges.
+    fn accounts(&self) -> usize {
+        match self {
+            Self::Charge(charges, _) => charges.iter().map(|charge| charge.accounts.len()).sum(),
+            Self::Keep(..) | Self::Record(..) => 0,
+        }
+    }
+
     fn fail(self, error: LedgerError) {
         // A caller that has gone away needs no answer.
         let _ = match self {
@@ -73,13 +86,21 @@ pub(super) async fn serve(writer: Arc<Writer>, mut jobs: mpsc::Receiver<Job>) {
         let transaction = writer.write("charging").await;
         // Whatever has come while the lock was waited for goes along.
         let mut batch = vec![first];
+        let mut accounts = batch.iter().map(Job::accounts).sum::<usize>();
         while batch.len() < MAX_BATCH
+            && accounts < MAX_ACCOUNTS
             && let Ok(job) = jobs.try_recv()
         {
+            accounts += job.accounts();
             batch.push(job);
         }
         match transaction {
-            Ok(transaction) => run(transaction, batch).await,
+            // A panic takes its batch down, whose callers are told that nobody knows; the next batch begins anew.
+            Ok(transaction) => {
+                if AssertUnwindSafe(run(transaction, batch)).catch_unwind().await.is_err() {
+                    tracing::error!("a batch of the ledger's writer ended in a panic");
+                }
+            }
             Err(error) => batch.into_iter().for_each(|job| job.fail(error.clone())),
         }
     }

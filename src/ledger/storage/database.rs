@@ -88,6 +88,11 @@ impl Reader {
             Self::Sqlite(_) => "BEGIN",
             Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
+        // Whoever goes away in the middle would leave the view to the next who reads: the connection is not used again.
+        match self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::Postgres(connection) => connection.close_on_drop(),
+        }
         Statement::new(begin).execute(self.on(), doing).await.map(|_| ())
     }
 

@@ -60,6 +60,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many jobs may wait for the writer; more wait to be put there.
 const MAX_QUEUED: usize = 1024;
 
+/// The most accounts of one query: twice as many, those of the batch that it joins, stay below what one statement holds.
+const MAX_ACCOUNTS: usize = 10_000;
+
 /// The ledger in a database.
 pub(super) struct Storage {
     writer: Arc<Writer>,
@@ -99,12 +102,17 @@ impl Storage {
 fn storage(doing: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerError {
     /// SQLite's `SQLITE_BUSY`; its extended codes carry it in the low byte.
     const SQLITE_BUSY: i64 = 5;
-    /// PostgreSQL: the lock was not to be had in time; the transaction was chosen to end a deadlock.
-    const POSTGRES_BUSY: [&str; 2] = ["55P03", "40P01"];
+    /// PostgreSQL: the lock was not to be had in time; the transaction was chosen to end a deadlock, or came in the way of
+    /// another.
+    const POSTGRES_BUSY: [&str; 3] = ["55P03", "40P01", "40001"];
     move |source| {
-        let code = source.as_database_error().and_then(DatabaseError::code);
-        let busy = code.is_some_and(|code| {
-            POSTGRES_BUSY.contains(&code.as_ref()) || code.parse::<i64>().is_ok_and(|code| code & 0xff == SQLITE_BUSY)
+        let busy = source.as_database_error().is_some_and(|error| {
+            let code = error.code().unwrap_or_default();
+            if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+                POSTGRES_BUSY.contains(&code.as_ref())
+            } else {
+                code.parse::<i64>().is_ok_and(|code| code & 0xff == SQLITE_BUSY)
+            }
         });
         if busy || matches!(source, sqlx::Error::PoolTimedOut) {
             LedgerError::Busy
@@ -130,6 +138,10 @@ macro_rules! write_one {
 impl Store for Storage {
     async fn charge_all(&self, charges: &[Charge]) -> Result<Vec<ChargeOutcome>, LedgerError> {
         charges.iter().try_for_each(Charge::validate)?;
+        let accounts: usize = charges.iter().map(|charge| charge.accounts.len()).sum();
+        if accounts > MAX_ACCOUNTS {
+            return Err(super::BadCharge::TooManyAccounts { most: MAX_ACCOUNTS }.into());
+        }
         let charges = charges.to_vec();
         self.job("charging", |reply| Job::Charge(charges, reply)).await
     }

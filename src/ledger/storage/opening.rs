@@ -15,7 +15,7 @@ use super::database::{Connection, Readers};
 use super::storage;
 
 /// Readers: enough for look-ups on every request, few enough to bound open files.
-const MAX_READERS: u32 = 4;
+const MAX_READERS: u32 = 8;
 
 const MIGRATING: &str = "bringing the schema up to date";
 
@@ -61,7 +61,14 @@ impl Target {
         let wait_ms = patience.as_millis().to_string();
         let options = options
             // Whatever the server's default is: a commit that returned is on its disk.
-            .options([("synchronous_commit", "on"), ("lock_timeout", wait_ms.as_str())])
+            .options([
+                ("synchronous_commit", "on"),
+                ("lock_timeout", wait_ms.as_str()),
+                // A gateway that stops in the middle of a write must not stop the others.
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("statement_timeout", "60s"),
+                ("tcp_user_timeout", "30s"),
+            ])
             .application_name("tollgate")
             .disable_statement_logging();
         Ok(Self::Postgres { options, place })

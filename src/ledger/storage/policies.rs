@@ -37,7 +37,7 @@ pub(super) async fn put(
     by: &Actor,
 ) -> Result<Verdict<()>, LedgerError> {
     let doing = transaction.doing();
-    if state_of(transaction.on(), &new.dataset).await? == Some(DatasetState::Withdrawn) {
+    if matches!(state_of(transaction.on(), &new.dataset).await?, Some((DatasetState::Withdrawn, _))) {
         return Err(LedgerError::Withdrawn { dataset: new.dataset.clone() });
     }
     if new.at_changes.is_some_and(|changes| changes != transaction.state.policies) {
@@ -97,12 +97,13 @@ pub(super) async fn put(
     Ok(Verdict::Commit(()))
 }
 
-async fn state_of(on: On<'_>, dataset: &str) -> Result<Option<DatasetState>, LedgerError> {
-    let row = Statement::new("SELECT state FROM dataset_states WHERE dataset = $1")
+/// A dataset's state, and why.
+async fn state_of(on: On<'_>, dataset: &str) -> Result<Option<(DatasetState, Option<String>)>, LedgerError> {
+    let row = Statement::new("SELECT state, reason FROM dataset_states WHERE dataset = $1")
         .bind(dataset)
         .fetch_optional(on, READING)
         .await?;
-    row.map(|row| DatasetState::read(&row.text(0)?)).transpose()
+    row.map(|row| Ok((DatasetState::read(&row.text(0)?)?, row.maybe_text(1)?))).transpose()
 }
 
 /// Suspends, resumes or withdraws a dataset.
@@ -115,10 +116,12 @@ pub(super) async fn set_state(
 ) -> Result<Verdict<()>, LedgerError> {
     match state_of(transaction.on(), dataset).await? {
         None => return Err(LedgerError::UnknownDataset { dataset: dataset.to_owned() }),
-        Some(DatasetState::Withdrawn) if state != DatasetState::Withdrawn => {
+        Some((DatasetState::Withdrawn, _)) if state != DatasetState::Withdrawn => {
             return Err(LedgerError::Withdrawn { dataset: dataset.to_owned() });
         }
-        Some(now) if now == state => return Ok(Verdict::Leave(())),
+        // Another reason is another decision.
+        Some((now, why)) if now == state && why.as_deref() == reason => return Ok(Verdict::Leave(())),
+        Some((DatasetState::Active, _)) if state == DatasetState::Active => return Ok(Verdict::Leave(())),
         Some(_) => {}
     }
     let (at, doing) = (now(), transaction.doing());

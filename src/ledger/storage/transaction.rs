@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -19,11 +20,14 @@ pub(super) struct Writer {
     pub(super) slot: Mutex<Option<Connection>>,
     /// How long a writer waits for its turn.
     patience: Duration,
+    /// How many entries the log had when it was last seen: a storage with fewer was rolled back, or failed over to a copy
+    /// that does not know all that was spent.
+    seen: AtomicU64,
 }
 
 impl Writer {
     pub(super) fn new(target: Target, connection: Connection, patience: Duration) -> Self {
-        Self { target, slot: Mutex::new(Some(connection)), patience }
+        Self { target, slot: Mutex::new(Some(connection)), patience, seen: AtomicU64::new(0) }
     }
 
     pub(super) const fn target(&self) -> &Target {
@@ -46,6 +50,11 @@ impl Writer {
             },
             None => self.begin_anew(doing).await?,
         };
+        let size = state.tree.size();
+        if self.seen.fetch_max(size, Ordering::SeqCst) > size {
+            connection.close_hard().await;
+            return Err(LedgerError::RolledBack);
+        }
         Ok(Transaction { slot, connection, doing, state, entries: Vec::new(), nodes: Vec::new(), deferred: Vec::new() })
     }
 
@@ -75,7 +84,7 @@ async fn begin(connection: &mut Connection, doing: &'static str) -> Result<State
         // `IMMEDIATE` takes the lock before the first read.
         Connection::Sqlite(_) => ("BEGIN IMMEDIATE", STATE),
         Connection::Postgres(_) => (
-            "BEGIN",
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
             "SELECT log_size, log_edge, next_charge, next_account, policies FROM state WHERE id = 1 FOR UPDATE",
         ),
     };
