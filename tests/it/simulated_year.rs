@@ -95,7 +95,7 @@ fn charge(query: u64, queries: u64, now: DateTime<Utc>) -> Charge {
     for dataset in &datasets {
         let (dataset, accounting) = (name(*dataset), accounting(*dataset));
         accounts.push(line(Scope::Consumer(own.clone()), dataset.clone(), month.clone(), accounting));
-        if query % 4 == 0 {
+        if query.is_multiple_of(4) {
             // A grant with a window of its own: a second account, which must not be counted twice.
             accounts.push(line(Scope::Consumer(own.clone()), dataset.clone(), "lifetime".into(), accounting));
         }
@@ -114,7 +114,7 @@ fn charge(query: u64, queries: u64, now: DateTime<Utc>) -> Charge {
         query: QueryRecord {
             query_id: Uuid::from_u128(query.into()),
             sql: format!("SELECT count(*) FROM {} WHERE month = {}", name(first), query % 12),
-            purpose: (query % 3 > 0).then(|| format!("purpose-{}", query % 3)),
+            purpose: (!query.is_multiple_of(3)).then(|| format!("purpose-{}", query % 3)),
             datasets: datasets.into_iter().map(name).collect(),
             events: event::to_json(&event::Event::of_cost(cost)),
             summable: None,
