@@ -81,7 +81,8 @@ impl Summable {
         } else {
             format!(" GROUP BY {}", keys.iter().map(|key| format!("finer.{key}")).collect::<Vec<_>>().join(", "))
         };
-        format!("SELECT {} FROM ({}) AS finer{grouped}", selected.join(", "), sql.trim().trim_end_matches(';'))
+        // A comment at the end of the inner statement must not swallow what comes after it.
+        format!("SELECT {} FROM (\n{}\n) AS finer{grouped}", selected.join(", "), sql.trim().trim_end_matches(';'))
     }
 }
 

@@ -315,7 +315,11 @@ impl Administration {
 
     /// The datasets as the storage has them, after the policy files that have changed.
     pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, GatewayError> {
-        import_files(self.store.as_ref(), &self.config.policies.dir).await?;
+        // Before the first start the storage knows of no policies. After it, a file comes into force at the next start and no
+        // sooner: to look at a report must not change what is served.
+        if self.store.policy_changes().await.map_err(|error| translate::operator_ledger(&error))? == 0 {
+            import_files(self.store.as_ref(), &self.config.policies.dir).await?;
+        }
         Ok(Served::read(self.store.as_ref(), &self.config, None).await?.catalog)
     }
 }

@@ -1,9 +1,9 @@
 //! The key that signs the log, and the checkpoint that is kept outside the storage: what a restored backup is found out by.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::audit::anchor::{Agreement, Anchor, Durability, compare};
+use crate::audit::anchor::{Agreement, Anchor, AnchorError, Durability, compare};
 use crate::audit::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::audit::key::{SigningKey, VerifierKey};
 use crate::audit::merkle::{Tree, root_at, root_nodes};
@@ -21,8 +21,8 @@ const FOLLOW: Duration = Duration::from_millis(250);
 pub(super) struct Evidence {
     key: SigningKey,
     anchor: Arc<Mutex<Anchor>>,
-    /// Why nothing is answered, if the storage does not agree with the outside checkpoint.
-    frozen: Option<String>,
+    /// Why nothing is answered, if the storage does not agree with the outside checkpoint: found at the start, or later.
+    frozen: OnceLock<String>,
 }
 
 impl Evidence {
@@ -43,6 +43,7 @@ impl Evidence {
                 "the ledger does not agree with the checkpoint that is kept outside it: nothing is answered"
             );
         }
+        let frozen = frozen.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self { key, anchor: Arc::new(Mutex::new(anchor)), frozen })
     }
 
@@ -81,7 +82,7 @@ impl Evidence {
         let entry = Entry { at, by: Some(Actor::command_line()), decision: Decision::Adoption { reason } };
         store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
         let tree = store.log_tree().await.map_err(translate::ledger)?;
-        let signed = Self { key, anchor: Arc::clone(&anchor), frozen: None }.sign(&tree)?;
+        let signed = Self { key, anchor: Arc::clone(&anchor), frozen: OnceLock::new() }.sign(&tree)?;
         let written = run_blocking(move || {
             anchor.lock().unwrap_or_else(PoisonError::into_inner).write(&signed, Durability::Disk)
         });
@@ -90,12 +91,12 @@ impl Evidence {
 
     /// Why nothing is answered, if so.
     pub(super) fn frozen(&self) -> Option<&str> {
-        self.frozen.as_deref()
+        self.frozen.get().map(String::as_str)
     }
 
     /// That the storage agrees with the outside checkpoint.
     pub(super) fn check(&self) -> Result<(), GatewayError> {
-        self.frozen.as_ref().map_or(Ok(()), |why| {
+        self.frozen.get().map_or(Ok(()), |why| {
             Err(GatewayError::new(
                 Code::LedgerFrozen,
                 format!(
@@ -162,7 +163,7 @@ fn disagreement(agreement: Agreement, was_anchored: bool) -> Option<String> {
 
 /// Lets the outside checkpoint follow the log, as long as the gateway lives.
 pub(super) async fn keep_anchored(gateway: &Arc<Gateway>) -> Result<(), GatewayError> {
-    if gateway.evidence.frozen.is_some() {
+    if gateway.evidence.frozen().is_some() {
         return Ok(());
     }
     gateway.anchor().await?;
@@ -186,22 +187,43 @@ impl Gateway {
     /// # Errors
     /// When the storage or the file fails.
     pub async fn anchor(&self) -> Result<(), GatewayError> {
-        if self.evidence.frozen.is_some() {
+        if self.evidence.frozen().is_some() {
             return Ok(());
         }
         let tree = self.store.log_tree().await.map_err(translate::ledger)?;
         let anchor = Arc::clone(&self.evidence.anchor);
-        let size = |anchor: &Anchor| anchor.newest().map(|newest| newest.checkpoint().size);
-        if size(&anchor.lock().unwrap_or_else(PoisonError::into_inner)) == Some(tree.size()) {
+        let newest = |anchor: &Mutex<Anchor>| {
+            let anchor = anchor.lock().unwrap_or_else(PoisonError::into_inner);
+            anchor.newest().map(SignedCheckpoint::checkpoint).cloned()
+        };
+        let before = newest(&anchor);
+        if before.as_ref().is_some_and(|before| before.size == tree.size() && before.root == tree.root()) {
             return Ok(());
         }
+        // A storage that was rolled back, or failed over to an older copy, while the gateway runs: it must not be signed over
+        // what shows it.
+        self.agrees_with(before.as_ref()).await?;
         let signed = self.evidence.sign(&tree)?;
+        let (shared, writing) = (Arc::clone(&anchor), anchor);
         let written = run_blocking(move || {
-            let mut anchor = anchor.lock().unwrap_or_else(PoisonError::into_inner);
-            anchor.write(&signed, Durability::Disk)
+            writing.lock().unwrap_or_else(PoisonError::into_inner).write(&signed, Durability::Disk)
         });
-        written.await?.map_err(|error| {
-            GatewayError::new(Code::Internal, error.to_string()).with_hint("see [audit] in the configuration")
-        })
+        match written.await? {
+            // Another gateway that shares the file has written a later one: it must be of the same history.
+            Err(AnchorError::Backwards { .. }) => self.agrees_with(newest(&shared).as_ref()).await,
+            written => written.map_err(|error| {
+                GatewayError::new(Code::Internal, error.to_string()).with_hint("see [audit] in the configuration")
+            }),
+        }
+    }
+
+    /// Holds the storage against a checkpoint that was signed. If it does not agree, nothing is answered from now on.
+    async fn agrees_with(&self, signed: Option<&Checkpoint>) -> Result<(), GatewayError> {
+        if let Some(why) = disagreement(agreement(self.store.as_ref(), signed).await?, signed.is_some()) {
+            tracing::error!(why, "the ledger no longer agrees with what was signed: nothing is answered from now on");
+            // Whoever found it first has said why.
+            let _ = self.evidence.frozen.set(why);
+        }
+        self.evidence.check()
     }
 }

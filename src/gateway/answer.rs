@@ -29,8 +29,24 @@ pub struct Answer {
     pub diagnostics: Vec<Diagnostics>,
     /// Where the answer stands in the log; `None` for a dry run, and where nothing private is read.
     pub receipt: Option<ReceiptFacts>,
-    /// In a dry run: SQL that answers the question from what the caller has bought, for nothing.
-    pub free: Option<String>,
+    /// In a dry run: how the question is answered from what the caller has bought, for nothing.
+    pub free: Option<FreeAlternative>,
+}
+
+/// How a question is answered for nothing: by sums over a finer answer that the caller has bought.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct FreeAlternative {
+    /// The SQL to ask.
+    pub sql: String,
+    /// The ε to ask it with: that at which the finer answer was bought. With a larger one it would be bought anew.
+    pub epsilon: f64,
+    /// What to know of it.
+    pub note: &'static str,
+}
+
+impl FreeAlternative {
+    /// What holds of every such sum.
+    pub const NOTE: &'static str = "the noise of the groups that are summed adds up, and rows whose summed-over keys are not listed in the policy are not in it";
 }
 
 /// The answer's entry in the log. With `GET /v1/audit/proof/{log_index}` it is checked later, without trusting the server.
@@ -41,6 +57,9 @@ pub struct ReceiptFacts {
     pub log_index: u64,
     /// The hash of its leaf (RFC 6962), in hex.
     pub leaf_hash: String,
+    /// 32 random bytes, in hex. The log has the SHA-256 of these and the answer as an Arrow IPC stream: who keeps the nonce
+    /// can show what was answered, and nobody else can find out.
+    pub answer_nonce: String,
 }
 
 /// What bounding took away from one release. The numbers are noised; shares are held within 0 and 1, and absent where too few

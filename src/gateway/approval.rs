@@ -13,8 +13,8 @@ use super::facts::Facts;
 use super::price::Priced;
 use super::{Code, Gateway, GatewayError, Question, translate};
 
-/// How long a query waits for its steward, with its price reserved. A yes holds for ever; an answer in time posts the
-/// reservation.
+/// How long a query waits for its steward, with its price reserved on the asker's own accounts. A yes holds until it is
+/// taken back, for that purpose and up to that price; an answer in time posts the reservation.
 const PATIENCE: Duration = Duration::days(3);
 
 impl Gateway {
@@ -49,13 +49,14 @@ impl Gateway {
         let asked = ApprovalAsked {
             consumer: payer.consumer.to_owned(),
             datasets,
-            shape: shape(analysed),
+            shape: shape(analysed, question.purpose.as_deref()),
             sql: question.sql.clone(),
             purpose: question.purpose.clone(),
             dry_run: dry_run.to_string(),
             made: payer.now,
             expires: payer.now + PATIENCE,
             lines: accounts_of_all,
+            precision: priced.releases.iter().fold(0, |sum, release| sum.saturating_add(release.precision())),
         };
         let actor = crate::ledger::Actor::consumer(payer.consumer);
         let standing = self.store.ask_approval(&asked, &actor).await.map_err(translate::ledger)?;
@@ -86,9 +87,11 @@ impl Gateway {
     }
 }
 
-/// What is asked, whatever the versions of data and policies.
-fn shape(analysed: &Analysed) -> [u8; 32] {
+/// What is asked and for what, whatever the versions of data and policies.
+fn shape(analysed: &Analysed, purpose: Option<&str>) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix(b"tollgate shape 1");
+    hash.update(purpose.unwrap_or_default());
+    hash.update([0]);
     for release in analysed.releases() {
         for line in release.canonical.lines().filter(|line| !line.starts_with("table ")) {
             hash.update(line.as_bytes());

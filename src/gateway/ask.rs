@@ -18,7 +18,7 @@ use crate::analysis::{
 };
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
-use crate::ledger::{HeldRelease, ReleaseKey};
+use crate::ledger::{Decision, Entry, HeldRelease, ReleaseKey};
 use crate::release::{ReleaseNode, SelectionKey};
 use crate::sql;
 
@@ -28,8 +28,8 @@ use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, encode, under};
 use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
-    Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget, explain,
-    run_blocking, translate,
+    Answer, Caller, ChargeLine, Code, FreeAlternative, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
+    budget, explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -63,6 +63,7 @@ impl Gateway {
 
     async fn answer(&self, caller: &Caller, question: &Question) -> Result<Answer, GatewayError> {
         self.evidence.check()?;
+        check_texts(question)?;
         let now = Utc::now();
         let catalog = self.current_catalog().await?;
         let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now, catalog: &catalog };
@@ -102,13 +103,21 @@ impl Gateway {
     }
 
     /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
-    async fn summed_from_earlier(&self, analysed: &Analysed, payer: Payer<'_>) -> Result<Option<String>, GatewayError> {
+    async fn summed_from_earlier(
+        &self,
+        analysed: &Analysed,
+        payer: Payer<'_>,
+    ) -> Result<Option<FreeAlternative>, GatewayError> {
         let Some(asked) = Summable::of(analysed) else { return Ok(None) };
         let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
         Ok(bought.into_iter().find_map(|(sql, parts)| {
-            let (keys, sums) = serde_json::from_str(&parts).ok()?;
+            let (keys, sums, epsilon) = serde_json::from_str(&parts).ok()?;
             let finer = Summable { base: asked.base, keys, sums };
-            asked.is_answered_by(&finer).then(|| asked.from_finer(&finer, &sql))
+            asked.is_answered_by(&finer).then(|| FreeAlternative {
+                sql: asked.from_finer(&finer, &sql),
+                epsilon,
+                note: FreeAlternative::NOTE,
+            })
         }))
     }
 
@@ -261,7 +270,15 @@ impl Gateway {
             let held = store.held_for(consumer, noise.key, charge.precision).await.map_err(translate::ledger)?;
             let held = match held {
                 // Another consumer's identical release, paid for at the same price: one draw is shown to both.
-                Some(held) => held,
+                Some(held) => {
+                    if !charge.earlier {
+                        let datasets = release.datasets.keys().map(ToString::to_string).collect();
+                        let decision = Decision::Shown { charge: charge.id, datasets };
+                        let entry = Entry { at: payer.now, by: None, decision };
+                        store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
+                    }
+                    held
+                }
                 None => self.draw(release, &noise, charge, &drawn.known).await?,
             };
             drawn.batches.push(decode(&held.payload)?);
@@ -523,6 +540,25 @@ impl Gateway {
             free: None,
         })
     }
+}
+
+/// The longest purpose, in bytes: it is written down with every charge and every refusal.
+const MAX_PURPOSE_BYTES: usize = 200;
+
+/// That the texts of a question can be written down: a storage may not hold NUL, and a log keeps what it is given for ever.
+fn check_texts(question: &Question) -> Result<(), GatewayError> {
+    let purpose = question.purpose.as_deref().unwrap_or_default();
+    let key = question.idempotency_key.as_deref().unwrap_or_default();
+    let what = if question.sql.contains('\0') {
+        "the SQL holds a NUL character"
+    } else if purpose.len() > MAX_PURPOSE_BYTES || purpose.chars().any(char::is_control) {
+        "the purpose is not one line of at most 200 bytes"
+    } else if key.chars().any(char::is_control) {
+        "the idempotency key holds control characters"
+    } else {
+        return Ok(());
+    };
+    Err(GatewayError::new(Code::RequestInvalid, what).with_hint("leave them out"))
 }
 
 /// The price that is asked for: as a number, or as the error that it must meet.

@@ -127,7 +127,8 @@ pub(super) async fn accounts(
 /// There is one for each period for which any dataset of the domain has a `per_consumer_in_domain`, and one for life, and
 /// every release in the domain is charged to all of them, so that a cap counts what was learnt from everybody's data. It is
 /// limited by the caps of the policies that are read, and by an administrator's grant on `domain:NAME`: no owner limits
-/// what others answer. Epochs are not told apart here: a domain may have datasets without, whose charges are on every epoch. They add up ρ, also where the datasets' accounts add up ε, since one domain may have both.
+/// what others answer. Epochs are not told apart here: a domain may have datasets without, whose charges are on every epoch.
+/// They add up ρ, also where the datasets' accounts add up ε, since one domain may have both.
 async fn domain_accounts(
     store: &dyn Store,
     release: &AnalysedRelease,
@@ -204,8 +205,11 @@ pub(super) async fn charge(
     payer: Payer<'_>,
     reservation: Option<Uuid>,
 ) -> Result<Vec<Charged>, GatewayError> {
-    let summable = Summable::of(whole)
-        .and_then(|summable| Some((summable.base, serde_json::to_string(&(summable.keys, summable.sums)).ok()?)));
+    // With bounds of its own it is another release than the SQL alone would be.
+    let summable = Summable::of(whole).filter(|_| question.bounds.is_none()).and_then(|summable| {
+        let parts = (summable.keys, summable.sums, priced.epsilon.to_f64());
+        Some((summable.base, serde_json::to_string(&parts).ok()?))
+    });
     let mut charges = Vec::with_capacity(priced.releases.len());
     for (at, (release, analysed)) in priced.releases.iter().zip(whole.releases()).enumerate() {
         charges.push(Charge {
@@ -314,7 +318,13 @@ pub(super) fn lines(accounts: &[AccountCharge], paid: impl Fn(&Account) -> bool)
 
 fn exceeded(priced: &Priced, accounting: Accounting, short: &[Shortfall]) -> GatewayError {
     let names: Vec<String> = short.iter().map(|short| short.account.to_string()).collect();
-    let fits = short.iter().map(|short| largest_epsilon(priced, accounting, short)).fold(f64::INFINITY, f64::min);
+    // What others have spent is not the caller's to see: their accounts are named, and no more.
+    let is_own = |short: &&Shortfall| matches!(short.account.scope, Scope::Consumer(_) | Scope::Domain(_));
+    let fits = if short.iter().all(|short| is_own(&short)) {
+        short.iter().map(|short| largest_epsilon(priced, accounting, short)).fold(f64::INFINITY, f64::min)
+    } else {
+        0.0
+    };
     // Rounded down to three digits, and a little below, so that it does fit.
     let fits = if fits > 0.0 && fits.is_finite() {
         let digit = 10f64.powf(fits.log10().floor() - 2.0);
@@ -324,6 +334,7 @@ fn exceeded(priced: &Priced, accounting: Accounting, short: &[Shortfall]) -> Gat
     };
     let what_is_left: Vec<String> = short
         .iter()
+        .filter(is_own)
         .map(|short| {
             let left = left(&short.limit, &short.spent);
             match left.loss {
@@ -337,16 +348,18 @@ fn exceeded(priced: &Priced, accounting: Accounting, short: &[Shortfall]) -> Gat
     let error = GatewayError::new(
         Code::BudgetExceeded,
         format!(
-            "epsilon {} is more than is left in {} ({}); nothing was charged",
+            "epsilon {} is more than is left in {}{}; nothing was charged",
             priced.epsilon,
             names.join(", "),
-            what_is_left.join("; ")
+            if what_is_left.is_empty() { String::new() } else { format!(" ({})", what_is_left.join("; ")) }
         ),
     );
     if fits > 0.0 {
         error.with_hint(format!("the largest epsilon that fits is about {fits:.3e}; a repeated question is free"))
     } else {
-        error.with_hint("no price fits until the budget's next window, or a larger grant; a repeated question is free")
+        error.with_hint(
+            "ask for less, or wait for the budget's next window or a larger grant; a repeated question is free",
+        )
     }
 }
 

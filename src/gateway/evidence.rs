@@ -39,6 +39,8 @@ impl Gateway {
         recorded: Recorded<'_>,
     ) -> Result<ReceiptFacts, GatewayError> {
         let Recorded { query_id, priced, charged, rows } = recorded;
+        // Without it, whoever reads the log could try answers until one has the hash.
+        let nonce = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
         let entry = Entry {
             at: payer.now,
             by: None,
@@ -50,12 +52,12 @@ impl Gateway {
                 datasets: analysed.datasets().keys().map(ToString::to_string).collect(),
                 charges: charged.iter().map(|charged| charged.id).collect(),
                 cached: charged.iter().all(|charged| charged.earlier),
-                answer_sha256: answer_hash(analysed, rows)?,
+                answer_sha256: answer_hash(analysed, rows, &nonce)?,
             },
         };
         let reuses = reuses(question, analysed, payer, priced, charged);
         let receipt = self.store.record(entry, reuses).await.map_err(translate::ledger)?;
-        Ok(ReceiptFacts { log_index: receipt.log_index, leaf_hash: hex(&receipt.leaf_hash) })
+        Ok(ReceiptFacts { log_index: receipt.log_index, leaf_hash: hex(&receipt.leaf_hash), answer_nonce: hex(&nonce) })
     }
 
     /// Logs a refusal. That it could not be logged is told to the operator, not to the caller: nothing was released.
@@ -83,7 +85,7 @@ impl Gateway {
             decision: Decision::Refusal {
                 consumer: consumer.to_owned(),
                 sql: shortened(&question.sql),
-                purpose: question.purpose.clone(),
+                purpose: question.purpose.as_deref().map(shortened),
                 datasets,
                 code: error.code.as_str().to_owned(),
             },
@@ -162,9 +164,10 @@ fn reuses(
     saved.into_iter().map(reuse).collect()
 }
 
-/// SHA-256 of the answer as the Arrow IPC stream that HTTP sends it in, in hex: `sha256sum` of that file gives the same.
-fn answer_hash(analysed: &Analysed, rows: &[RecordBatch]) -> Result<String, GatewayError> {
-    let stream = StreamWriter::try_new(Hashing(Sha256::new()), &answer_schema(analysed))
+/// SHA-256 of the nonce and the answer as the Arrow IPC stream that HTTP sends it in, in hex: `sha256sum` of the nonce's
+/// bytes and that file gives the same.
+fn answer_hash(analysed: &Analysed, rows: &[RecordBatch], nonce: &[u8]) -> Result<String, GatewayError> {
+    let stream = StreamWriter::try_new(Hashing(Sha256::new_with_prefix(nonce)), &answer_schema(analysed))
         .and_then(|mut writer| {
             rows.iter().try_for_each(|batch| writer.write(batch))?;
             writer.into_inner()

@@ -195,12 +195,13 @@ impl Gateway {
         self.log_kept().page(from, limit, &datasets).await
     }
 
-    /// The signed checkpoint of the log as it stands (C2SP text form). Any caller may have it: it says how many decisions
-    /// there were, and no more.
+    /// The signed checkpoint of the log as it stands (C2SP text form), for auditors and stewards: how many decisions there
+    /// are is theirs to know.
     ///
     /// # Errors
     /// `ledger_frozen` when the log does not agree with what was signed before: a second history is never signed.
-    pub async fn checkpoint(&self, _caller: &Caller) -> Result<SignedCheckpoint, GatewayError> {
+    pub async fn checkpoint(&self, caller: &Caller) -> Result<SignedCheckpoint, GatewayError> {
+        self.readable(caller).await?;
         self.log_kept().checkpoint().await
     }
 
@@ -232,10 +233,11 @@ impl Gateway {
     /// `request_invalid` for sizes that the log does not have; `ledger_frozen`.
     pub async fn consistency(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         old: u64,
         new: Option<u64>,
     ) -> Result<ConsistencyProof, GatewayError> {
+        self.readable(caller).await?;
         self.log_kept().consistency(old, new).await
     }
 

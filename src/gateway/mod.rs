@@ -56,8 +56,8 @@ pub use crate::ledger::CheckReport;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, CopyReport, NewToken};
 pub use answer::{
-    Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, GroupFacts,
-    PrivacyFacts, ReceiptFacts,
+    Accuracy, Answer, BudgetLine, ChargeLine, ColumnDescription, DatasetDescription, Diagnostics, FreeAlternative,
+    GroupFacts, PrivacyFacts, ReceiptFacts,
 };
 pub use error::{Code, GatewayError};
 pub use grants::{BudgetRequestRow, GrantForm, PeriodForm};
@@ -240,7 +240,7 @@ impl Gateway {
     /// When the ledger cannot be read, or is frozen.
     pub async fn ready(&self) -> Result<(), GatewayError> {
         self.evidence.check()?;
-        self.store.consumers().await.map(|_| ()).map_err(translate::ledger)
+        self.store.policy_changes().await.map(|_| ()).map_err(translate::ledger)
     }
 }
 

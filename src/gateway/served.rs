@@ -21,7 +21,7 @@ use super::standing::{Stored, assemble};
 use super::{Code, Gateway, GatewayError, run_blocking, translate};
 
 /// Why a dataset whose policy file went away is not served: it is, once the file is back.
-const FILE_GONE: &str = "its policy file is gone";
+pub(super) const FILE_GONE: &str = "its policy file is gone";
 
 /// A catalog, and the number of changes that led to it.
 #[derive(Debug)]
@@ -38,10 +38,47 @@ impl Served {
         previous: Option<Arc<Catalog>>,
     ) -> Result<Self, GatewayError> {
         let (changes, stated) = store.policies().await.map_err(translate::ledger)?;
+        Self::of(changes, stated, config, previous).await
+    }
+
+    /// What was read from the storage at the number `changes`.
+    pub(super) async fn of(
+        changes: i64,
+        stated: Vec<StatedPolicy>,
+        config: &Config,
+        previous: Option<Arc<Catalog>>,
+    ) -> Result<Self, GatewayError> {
         let stored = stated.into_iter().map(stored).collect();
         let locations = config.policies.locations.clone();
         let catalog = run_blocking(move || assemble(stored, &locations, previous.as_deref())).await?;
         Ok(Self { catalog: Arc::new(catalog.map_err(translate::operator_catalog)?), changes })
+    }
+
+    /// What the storage would have with `new` in force: whether it can be served.
+    pub(super) async fn with(
+        stated: Vec<StatedPolicy>,
+        new: &NewPolicy,
+        config: &Config,
+    ) -> Result<Self, GatewayError> {
+        let mut stored: Vec<Stored> = stated.into_iter().map(stored).collect();
+        let one = Stored {
+            name: new.dataset.clone(),
+            text: new.text.clone(),
+            base: new.base.clone().into(),
+            held_to_roots: new.held_to_roots,
+            status: Status::Active,
+            former_locations: Vec::new(),
+        };
+        match stored.iter_mut().find(|known| known.name == new.dataset) {
+            Some(known) => {
+                let former_locations = std::mem::take(&mut known.former_locations);
+                *known = Stored { status: known.status.clone(), former_locations, ..one };
+            }
+            None => stored.push(one),
+        }
+        let locations = config.policies.locations.clone();
+        let catalog = run_blocking(move || assemble(stored, &locations, None)).await?;
+        Ok(Self { catalog: Arc::new(catalog.map_err(translate::operator_catalog)?), changes: 0 })
     }
 }
 
@@ -83,7 +120,7 @@ impl Gateway {
         })?);
         // Of two that read at once the later reading wins.
         self.served.rcu(|now| if now.changes < read.changes { Arc::clone(&read) } else { Arc::clone(now) });
-        Ok(Arc::clone(&read.catalog))
+        Ok(Arc::clone(&self.served.load().catalog))
     }
 }
 

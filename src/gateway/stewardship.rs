@@ -15,6 +15,7 @@ use crate::ledger::{
 use crate::policy::{Change, DatasetName};
 
 use super::registry::{Admitted, InForce, Submission, admit};
+use super::served::{FILE_GONE, Served};
 use super::standing::{Standing, decide};
 use super::{Caller, Code, Gateway, GatewayError, run_blocking, translate};
 
@@ -187,8 +188,10 @@ impl Gateway {
     ) -> Result<PolicyInForce, GatewayError> {
         self.evidence.check()?;
         reason.map_or(Ok(()), super::grants::words)?;
-        let catalog = self.current_catalog().await?;
-        let at_changes = self.served.load().changes;
+        self.current_catalog().await?;
+        // One reading of the storage: what the policy is held against, and the number under which it may come into force.
+        let (at_changes, stated) = self.store.policies().await.map_err(translate::ledger)?;
+        let catalog = Served::of(at_changes, stated.clone(), &self.config, Some(self.catalog())).await?.catalog;
         let roots = Roots::new(self.config.policies.locations.get(owner).cloned().unwrap_or_default());
         let admitted = admitted(&catalog, roots, owner, submission, last).await?;
         let policy = admitted.policy();
@@ -209,6 +212,11 @@ impl Gateway {
                 changes,
                 at_changes: Some(at_changes),
             };
+            // A policy that does not go together with the others would stop all of them.
+            Served::with(stated, &new, &self.config).await.map_err(|_| {
+                GatewayError::new(Code::PolicyInvalid, "the policy does not go together with those that are registered")
+                    .with_hint("place the data where no other policy's data lies or has lain, written without links")
+            })?;
             self.store.put_policy(&new, &caller.actor()).await.map_err(translate::ledger)?;
             self.current_catalog().await?;
         }
@@ -238,6 +246,10 @@ impl Gateway {
         let catalog = self.current_catalog().await?;
         let name = own(owner, name)?;
         reason.map_or(Ok(()), super::grants::words)?;
+        if matches!(&standing, Standing::Suspend { reason } if reason == FILE_GONE) {
+            return Err(GatewayError::new(Code::RequestInvalid, "that reason is the gateway's own")
+                .with_hint("say it in other words"));
+        }
         let Some(status) = decide(&catalog, owner, &name, standing)? else { return Ok(()) };
         let (state, reason) = match &status {
             Status::Active => (DatasetState::Active, reason),

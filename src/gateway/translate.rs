@@ -203,6 +203,7 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::UnknownRequest { .. } => Code::NotFound,
         LedgerError::Frozen { .. } => Code::NotAllowed,
         LedgerError::RolledBack => Code::LedgerFrozen,
+        LedgerError::TooManyOpen { .. } => Code::RateLimited,
         LedgerError::Withdrawn { .. } => Code::DatasetSuspended,
         LedgerError::ConsumerExists { .. } | LedgerError::DecidedBefore { .. } | LedgerError::BackupExists { .. } => {
             Code::Conflict

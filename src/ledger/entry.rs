@@ -75,6 +75,14 @@ pub enum Decision {
         /// The datasets that it reads.
         datasets: Vec<String>,
     },
+    /// A draw that another consumer's charge had paid for is shown to this one, which has paid as well. There is one such
+    /// entry for each shared charge, as there is a draw for each other, so that the number of entries tells nobody which it was.
+    Shown {
+        /// The charge.
+        charge: ChargeId,
+        /// The datasets that it reads.
+        datasets: Vec<String>,
+    },
     /// A query was answered.
     Answer {
         /// The query.
@@ -113,6 +121,8 @@ pub enum Decision {
         dataset: String,
         /// The version: SHA-256 of the canonical text, in hex.
         version: String,
+        /// SHA-256 of the text as it was sent, in hex.
+        text_sha256: String,
         /// Where it came from: `file`, `steward` or `operator`.
         origin: String,
         /// What changed, in words.
@@ -230,6 +240,7 @@ impl Decision {
         match self {
             Self::Charge { .. } => "charge",
             Self::Draw { .. } => "draw",
+            Self::Shown { .. } => "shown",
             Self::Answer { .. } => "answer",
             Self::Refusal { .. } => "refusal",
             Self::Policy { .. } => "policy",
@@ -251,6 +262,7 @@ impl Decision {
         match self {
             Self::Charge { datasets, .. }
             | Self::Draw { datasets, .. }
+            | Self::Shown { datasets, .. }
             | Self::Answer { datasets, .. }
             | Self::Refusal { datasets, .. }
             | Self::ApprovalRequest { datasets, .. } => datasets.iter().map(String::as_str).collect(),
@@ -294,7 +306,13 @@ impl Entry {
             decision: &'a Decision,
         }
         let at = self.at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        serde_json::to_string(&Form { v: ENTRY_VERSION, at, salt: Uuid::new_v4(), by: self.by.as_ref(), decision: &self.decision })
+        serde_json::to_string(&Form {
+            v: ENTRY_VERSION,
+            at,
+            salt: Uuid::new_v4(),
+            by: self.by.as_ref(),
+            decision: &self.decision,
+        })
     }
 }
 

@@ -181,7 +181,9 @@ pub enum LedgerError {
         dataset: String,
     },
     /// The storage holds fewer entries of the log than were seen in it before.
-    #[error("the ledger lacks entries that were in it before: it was rolled back, or is an older copy; restore the newest")]
+    #[error(
+        "the ledger lacks entries that were in it before: it was rolled back, or is an older copy; restore the newest"
+    )]
     RolledBack,
     /// Another policy came into force since the catalog was read.
     #[error("another policy came into force in between; nothing was changed, send the request again")]
@@ -193,6 +195,12 @@ pub enum LedgerError {
         what: &'static str,
         /// The identifier.
         id: Uuid,
+    },
+    /// Too many queries of the consumer wait for approval.
+    #[error("{most} queries of yours wait for a steward; wait for an answer, or until they expire")]
+    TooManyOpen {
+        /// The most.
+        most: i64,
     },
     /// It was decided before.
     #[error("{what} {id} was decided before")]

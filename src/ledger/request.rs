@@ -98,8 +98,11 @@ pub struct ApprovalAsked {
     pub made: DateTime<Utc>,
     /// Until when its price is reserved, and the yes holds.
     pub expires: DateTime<Utc>,
-    /// What its releases would pay: reserved until then.
+    /// What its releases would pay. What the asker's own accounts would pay is reserved until then; others' are not, since a
+    /// question that nobody has agreed to must not stand in anybody else's way.
     pub lines: Vec<AccountCharge>,
+    /// How exact it is: ρ or ε steps of the whole query. A yes covers no more.
+    pub precision: u64,
 }
 
 /// A query that waits for one dataset's steward, or has been decided.

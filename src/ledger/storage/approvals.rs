@@ -1,9 +1,10 @@
 //! Queries that wait for a steward's yes, and the amounts that are reserved for them, in the storage.
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::super::{Actor, Approval, ApprovalAsked, Decision, Entry, LedgerError, RequestState, Ruling};
+use super::super::{
+    AccountCharge, Actor, Approval, ApprovalAsked, Decision, Entry, LedgerError, RequestState, Ruling, Scope,
+};
 use super::columns::{column, kind, now, time};
 use super::database::{On, Row, Statement};
 use super::identities;
@@ -11,6 +12,9 @@ use super::requests::uuid;
 use super::transaction::{Transaction, Verdict};
 
 const WHAT: &str = "approval";
+
+/// The most queries of one consumer that wait at once.
+const MAX_OPEN: i64 = 20;
 const COLUMNS: &str = "SELECT id, dataset, consumer, sql, purpose, dry_run, made_us, expires_us, state, decided_by, \
      decided_us, answer FROM approvals";
 
@@ -39,9 +43,19 @@ pub(super) async fn ask(
     by: &Actor,
 ) -> Result<Verdict<Vec<Approval>>, LedgerError> {
     identities::require_active(transaction.on(), &asked.consumer).await?;
-    let standing = of_shape(transaction.on(), &asked.consumer, asked.shape, asked.made).await?;
+    let standing = of_shape(transaction.on(), asked).await?;
     if asked.datasets.iter().all(|dataset| standing.iter().any(|known| known.dataset == *dataset)) {
         return Ok(Verdict::Leave(standing));
+    }
+    let open = Statement::new(
+        "SELECT count(DISTINCT id) FROM approvals WHERE consumer = $1 AND state = 'open' AND expires_us > $2",
+    )
+    .bind(asked.consumer.as_str())
+    .bind(asked.made.timestamp_micros())
+    .fetch_one(transaction.on(), "reading approvals")
+    .await?;
+    if open.int(0)? >= MAX_OPEN {
+        return Err(LedgerError::TooManyOpen { most: MAX_OPEN });
     }
     let (id, doing) = (Uuid::now_v7(), transaction.doing());
     let rows = asked.datasets.iter().map(|dataset| {
@@ -55,17 +69,19 @@ pub(super) async fn ask(
             asked.dry_run.as_str().into(),
             asked.made.timestamp_micros().into(),
             asked.expires.timestamp_micros().into(),
+            column(asked.precision).into(),
         ]
     });
     let mut statements = Statement::insert(
-        "INSERT INTO approvals (id, dataset, consumer, shape, sql, purpose, dry_run, made_us, expires_us)",
-        9,
+        "INSERT INTO approvals (id, dataset, consumer, shape, sql, purpose, dry_run, made_us, expires_us, precision)",
+        10,
         rows,
         "",
     );
     // Two releases of one query may be charged to one account: what is reserved there is their sum.
     let mut sums = std::collections::BTreeMap::new();
-    for line in &asked.lines {
+    let own = |line: &&AccountCharge| matches!(line.account.scope, Scope::Consumer(_) | Scope::Domain(_));
+    for line in asked.lines.iter().filter(own) {
         let Some(loss) = line.cost.loss.charged_to(line.limit.accounting()) else { continue };
         let sum = sums.entry(line.account.storage_key()).or_insert((loss.accounting(), 0_u64, 0_u64));
         sum.1 = sum.1.saturating_add(loss.steps());
@@ -101,25 +117,21 @@ pub(super) async fn ask(
             purpose: asked.purpose.clone(),
         },
     })?;
-    Ok(Verdict::Commit(of_shape(transaction.on(), &asked.consumer, asked.shape, asked.made).await?))
+    Ok(Verdict::Commit(of_shape(transaction.on(), asked).await?))
 }
 
-/// How a consumer's query of a shape stands at `now`: the newest of each dataset that has not expired. A yes does not
-/// expire; what was reserved for it does.
-pub(super) async fn of_shape(
-    on: On<'_>,
-    consumer: &str,
-    shape: [u8; 32],
-    now: DateTime<Utc>,
-) -> Result<Vec<Approval>, LedgerError> {
+/// How a query stands: the newest of each dataset of this consumer, shape and at least this price that has not expired. A
+/// yes does not expire; what was reserved for it does.
+async fn of_shape(on: On<'_>, asked: &ApprovalAsked) -> Result<Vec<Approval>, LedgerError> {
     let rows = Statement::new(
         "SELECT id, dataset, consumer, sql, purpose, dry_run, made_us, expires_us, state, decided_by, decided_us, answer \
          FROM approvals WHERE shape = $1 AND consumer = $2 \
-         AND (expires_us > $3 OR state = 'approved') ORDER BY made_us DESC, id DESC",
+         AND (expires_us > $3 OR state = 'approved') AND precision >= $4 ORDER BY made_us DESC, id DESC",
     )
-    .bind(shape)
-    .bind(consumer)
-    .bind(now.timestamp_micros())
+    .bind(asked.shape)
+    .bind(asked.consumer.as_str())
+    .bind(asked.made.timestamp_micros())
+    .bind(column(asked.precision))
     .fetch_all(on, "reading approvals")
     .await?;
     let mut newest: Vec<Approval> = Vec::new();
@@ -151,7 +163,8 @@ pub(super) async fn decide(
         .await?
         .ok_or(LedgerError::UnknownRequest { what: WHAT, id })?;
     let mut decided = approval(&row)?;
-    if decided.state != RequestState::Open {
+    // A yes may be taken back, for what is asked from then on; a no stands.
+    if decided.state == RequestState::Denied || (decided.state == RequestState::Approved && ruling.yes) {
         return Err(LedgerError::DecidedBefore { what: WHAT, id });
     }
     let (at, doing) = (now(), transaction.doing());

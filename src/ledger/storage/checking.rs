@@ -1,13 +1,14 @@
 //! Whether the ledger agrees with itself: sums with lines, charges and draws with the log, the log with its tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sha2::Digest;
 
-use super::super::{CheckReport, LedgerError};
+use super::super::{CheckReport, LedgerError, LogEntry};
 use super::columns::steps;
 use super::database::{Reader, Row, Statement};
 use super::releases::payload_hash;
+use super::replay::Replay;
 use super::transaction::index;
 use super::{log, policies};
 use crate::audit::merkle::{Tree, leaf_hash};
@@ -114,6 +115,11 @@ async fn count(reader: &mut Reader, query: &'static str) -> Result<u64, LedgerEr
     steps(Statement::new(query).fetch_one(reader.on(), DOING).await?.int(0)?)
 }
 
+/// A place of the log as a column.
+fn place_of(index: u64) -> i64 {
+    super::transaction::index(index)
+}
+
 /// What the log says of charges and draws, which the tables must say too.
 #[derive(Default)]
 struct Told {
@@ -121,6 +127,11 @@ struct Told {
     charges: HashMap<i64, (u64, [u8; 32])>,
     /// By charge: the hash of the payload that was drawn.
     draws: HashMap<i64, String>,
+    /// The first charge that has an entry: those before it are from before the log.
+    first_charge: Option<i64>,
+    replay: Replay,
+    /// Of the entries of one page: kind and datasets, as the entries themselves have them.
+    page: BTreeMap<i64, (String, BTreeSet<String>)>,
 }
 
 /// Reads the whole log: each leaf against its bytes, the tree against the stored nodes and the state, and the tables
@@ -147,8 +158,9 @@ async fn check_log(reader: &mut Reader, findings: &mut Vec<String>) -> Result<u6
                 findings.push(format!("entry {} of the log was changed", entry.index));
             }
             made.extend(tree.append(hash));
-            told.hear(&entry.entry, entry.index, findings);
+            told.hear(&entry, findings);
         }
+        told.check_indexes(reader, tree.size(), findings).await?;
         made.retain(|node| node.id.level > 0);
         nodes += made.len() as u64;
         let ids: Vec<_> = made.iter().map(|node| node.id).collect();
@@ -170,6 +182,7 @@ async fn check_log(reader: &mut Reader, findings: &mut Vec<String>) -> Result<u6
     if count(reader, "SELECT count(*) FROM log_nodes").await? != nodes {
         findings.push("the log has nodes of no entries".to_owned());
     }
+    std::mem::take(&mut told.replay).compare(reader, findings).await?;
     check_charges(reader, &mut told, findings).await?;
     check_draws(reader, &mut told, findings).await?;
     policies::check(reader, findings).await?;
@@ -178,14 +191,20 @@ async fn check_log(reader: &mut Reader, findings: &mut Vec<String>) -> Result<u6
 
 impl Told {
     /// Takes in what an entry says, if it is about a charge or a draw.
-    fn hear(&mut self, entry: &str, index: u64, findings: &mut Vec<String>) {
-        let Ok(value) = serde_json::from_str::<serde_json::Value>(entry) else {
+    fn hear(&mut self, logged: &LogEntry, findings: &mut Vec<String>) {
+        let index = logged.index;
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(&logged.entry) else {
             findings.push(format!("entry {index} of the log is no JSON"));
             return;
         };
+        self.replay.hear(&value, logged.at.timestamp_micros());
+        let names = value["datasets"].as_array().into_iter().flatten().chain([&value["dataset"]]);
+        let datasets = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        self.page.insert(place_of(index), (value["kind"].as_str().unwrap_or_default().to_owned(), datasets));
         let Some(charge) = value["charge"].as_i64() else { return };
         match value["kind"].as_str() {
             Some("charge") => {
+                self.first_charge.get_or_insert(charge);
                 self.charges.insert(charge, (index, digest_of_entry(&value)));
             }
             Some("draw") => {
@@ -193,6 +212,37 @@ impl Told {
             }
             _ => {}
         }
+    }
+}
+
+impl Told {
+    /// What the log is looked up by, the kind of an entry and its datasets, is what the entries say: else a steward would not
+    /// be shown what concerns it.
+    async fn check_indexes(
+        &mut self,
+        reader: &mut Reader,
+        until: u64,
+        findings: &mut Vec<String>,
+    ) -> Result<(), LedgerError> {
+        let mut page = std::mem::take(&mut self.page);
+        let Some(from) = page.keys().next().copied() else { return Ok(()) };
+        let kinds = Statement::new("SELECT idx, kind FROM log_entries WHERE idx >= $1 AND idx < $2");
+        for row in kinds.bind(from).bind(place_of(until)).fetch_all(reader.on(), DOING).await? {
+            let (index, kind) = (row.int(0)?, row.text(1)?);
+            if page.get(&index).is_some_and(|(told, _)| *told != kind) {
+                findings.push(format!("entry {index} of the log is filed under another kind"));
+            }
+        }
+        let rows = Statement::new("SELECT idx, dataset FROM log_datasets WHERE idx >= $1 AND idx < $2");
+        for row in rows.bind(from).bind(place_of(until)).fetch_all(reader.on(), DOING).await? {
+            let (index, dataset) = (row.int(0)?, row.text(1)?);
+            if !page.get_mut(&index).is_some_and(|(_, datasets)| datasets.remove(&dataset)) {
+                findings.push(format!("entry {index} of the log is filed under a dataset that it is not about"));
+            }
+        }
+        let missing = page.iter().filter(|(_, (_, datasets))| !datasets.is_empty()).take(MOST);
+        findings.extend(missing.map(|(index, _)| format!("entry {index} of the log is not filed under its datasets")));
+        Ok(())
     }
 }
 
@@ -218,6 +268,10 @@ fn digest_of_entry(entry: &serde_json::Value) -> [u8; 32] {
             text("purpose"),
             text("release"),
             &entry["precision"].to_string(),
+            text("agency"),
+            &entry["shared"].to_string(),
+            &entry["datasets"].to_string(),
+            &entry["events"].to_string(),
         ],
         &lines,
     )
@@ -238,7 +292,8 @@ async fn check_charges(reader: &mut Reader, told: &mut Told, findings: &mut Vec<
     let first = findings.len();
     loop {
         let charges = Statement::new(
-            "SELECT id, consumer, query_id, sql, purpose, release_key, precision, log_index FROM charges \
+            "SELECT id, consumer, query_id, sql, purpose, release_key, precision, log_index, agency, outcome, datasets, events \
+             FROM charges \
              WHERE id > $1 ORDER BY id LIMIT $2",
         )
         .bind(after)
@@ -266,7 +321,7 @@ async fn check_charges(reader: &mut Reader, told: &mut Told, findings: &mut Vec<
             let log_index = row.maybe_int(7)?;
             let agrees = match (told.charges.remove(&id), log_index) {
                 // From before the log.
-                (None, None) => true,
+                (None, None) => told.first_charge.is_none_or(|first| id < first),
                 (Some((place, of_log)), Some(log_index)) => index(place) == log_index && of_log == of_tables,
                 _ => false,
             };
@@ -287,7 +342,12 @@ fn digest_of_rows(row: &Row, mut lines: Vec<String>) -> Result<[u8; 32], LedgerE
     let release = super::super::ReleaseKey(row.hash(5)?).to_string();
     let (consumer, query_id, sql) = (row.text(1)?, row.text(2)?, row.text(3)?);
     let (purpose, precision) = (row.maybe_text(4)?.unwrap_or_default(), row.int(6)?.to_string());
-    Ok(digest(&[&consumer, &query_id, &sql, &purpose, &release, &precision], &lines))
+    let (agency, shared) = (row.maybe_text(8)?.unwrap_or_default(), (row.text(9)? == "shared").to_string());
+    // As the entry has them: read and written again.
+    let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default().to_string();
+    let (datasets, events) = (json(row.text(10)?), json(row.text(11)?));
+    let facts = [&consumer, &query_id, &sql, &purpose, &release, &precision, &agency, &shared, &datasets, &events];
+    Ok(digest(&facts.map(String::as_str), &lines))
 }
 
 /// Every held release is the one whose hash the log has.
@@ -296,7 +356,7 @@ async fn check_draws(reader: &mut Reader, told: &mut Told, findings: &mut Vec<St
     let mut after = 0_i64;
     loop {
         let rows = Statement::new(
-            "SELECT h.charge, h.payload, c.log_index FROM held_releases h JOIN charges c ON c.id = h.charge \
+            "SELECT h.charge, h.payload, c.log_index, h.nonce FROM held_releases h JOIN charges c ON c.id = h.charge \
              WHERE h.charge > $1 ORDER BY h.charge LIMIT 256",
         )
         .bind(after)
@@ -307,7 +367,7 @@ async fn check_draws(reader: &mut Reader, told: &mut Told, findings: &mut Vec<St
         for row in &rows {
             let charge = row.int(0)?;
             let agrees = match told.draws.remove(&charge) {
-                Some(hash) => hash == payload_hash(&row.bytes(1)?),
+                Some(hash) => hash == payload_hash(&row.bytes(3)?, &row.bytes(1)?),
                 None => row.maybe_int(2)?.is_none(),
             };
             if !agrees && findings.len() < first + MOST {

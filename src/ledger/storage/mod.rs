@@ -24,6 +24,7 @@ mod log;
 mod opening;
 mod policies;
 mod releases;
+mod replay;
 mod reports;
 mod requests;
 mod restriction;
@@ -36,7 +37,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::error::DatabaseError;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 

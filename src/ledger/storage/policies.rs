@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest, Sha256};
+
 use super::super::{
     Actor, DatasetState, Decision, Entry, LedgerError, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy,
 };
@@ -89,12 +91,18 @@ pub(super) async fn put(
         decision: Decision::Policy {
             dataset: new.dataset.clone(),
             version: new.version.clone(),
+            text_sha256: hash_of(&new.text),
             origin: new.origin.as_str().to_owned(),
             changes: serde_json::from_str(&new.changes).unwrap_or(serde_json::Value::Null),
             reason: new.reason.clone(),
         },
     })?;
     Ok(Verdict::Commit(()))
+}
+
+/// SHA-256 of a text, in hex.
+fn hash_of(text: &str) -> String {
+    Sha256::digest(text).iter().fold(String::with_capacity(64), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 /// A dataset's state, and why.
@@ -205,20 +213,20 @@ pub(super) async fn check(reader: &mut Reader, findings: &mut Vec<String>) -> Re
             serde_json::from_str(&row.text(0)?).map_err(|_| LedgerError::Corrupt { what: "entry of the log" })?;
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         if entry["kind"] == "policy" {
-            versions.insert(text("dataset"), text("version"));
+            versions.insert(text("dataset"), (text("version"), text("text_sha256")));
         } else {
             states.insert(text("dataset"), text("state"));
         }
     }
     let select = Statement::new(
-        "SELECT s.dataset, s.state, v.version FROM dataset_states s JOIN policy_versions v ON v.dataset = s.dataset \
+        "SELECT s.dataset, s.state, v.version, v.text FROM dataset_states s JOIN policy_versions v ON v.dataset = s.dataset \
          WHERE v.number = (SELECT max(number) FROM policy_versions w WHERE w.dataset = s.dataset)",
     );
     for row in select.fetch_all(reader.on(), READING).await? {
         let dataset = row.text(0)?;
         let state = states.remove(&dataset).unwrap_or_else(|| DatasetState::Active.as_str().to_owned());
         let version = versions.remove(&dataset).unwrap_or_default();
-        if state != row.text(1)? || version != row.text(2)? {
+        if state != row.text(1)? || version != (row.text(2)?, hash_of(&row.text(3)?)) {
             findings.push(format!("the policy or the state of {dataset} is not what the log says of it"));
         }
     }

@@ -30,9 +30,14 @@ fn held_release(row: &Row) -> Result<HeldRelease, LedgerError> {
     })
 }
 
-/// SHA-256 of a kept payload, in hex, as its entry of the log has it.
-pub(super) fn payload_hash(payload: &[u8]) -> String {
-    Sha256::digest(payload).iter().fold(String::with_capacity(64), |text, byte| format!("{text}{byte:02x}"))
+/// SHA-256 of a nonce and a kept payload, in hex, as its entry of the log has it. Without the nonce, which stays in the
+/// storage, whoever reads the log could try values until one has the hash.
+pub(super) fn payload_hash(nonce: &[u8], payload: &[u8]) -> String {
+    Sha256::new_with_prefix(nonce)
+        .chain_update(payload)
+        .finalize()
+        .iter()
+        .fold(String::with_capacity(64), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Keeps a draw unless one is kept already; whether it did, and the one that is kept.
@@ -59,9 +64,10 @@ pub(super) async fn keep(transaction: &mut Transaction<'_>, draw: &Draw) -> Resu
         return Ok((false, held_release(&kept)?));
     }
     let at = now();
+    let nonce = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
     Statement::new(
-        "INSERT INTO held_releases (release_key, precision, price, charge, payload, facts, kept_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO held_releases (release_key, precision, price, charge, payload, facts, kept_us, nonce) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(key.0)
     .bind(column(*precision))
@@ -70,6 +76,7 @@ pub(super) async fn keep(transaction: &mut Transaction<'_>, draw: &Draw) -> Resu
     .bind(payload.as_slice())
     .bind(facts.as_str())
     .bind(at.timestamp_micros())
+    .bind(&nonce[..])
     .execute(transaction.on(), DOING)
     .await?;
     transaction.append(&Entry {
@@ -79,7 +86,7 @@ pub(super) async fn keep(transaction: &mut Transaction<'_>, draw: &Draw) -> Resu
             charge: *charge,
             release: key.to_string(),
             precision: *precision,
-            payload_sha256: payload_hash(payload),
+            payload_sha256: payload_hash(&nonce, payload),
             datasets: serde_json::from_str(&row.text(1)?).unwrap_or_default(),
         },
     })?;

@@ -207,6 +207,28 @@ async fn a_check_finds_what_does_not_agree() {
         ),
         ("DROP TRIGGER log_nodes_stay; UPDATE log_nodes SET hash = zeroblob(32)", "of the log is wrong"),
         ("INSERT INTO log_nodes VALUES (9, 9, zeroblob(32))", "nodes of no entries"),
+        ("UPDATE consumers SET frozen = 1", "consumer dot is not what the log says"),
+        ("UPDATE consumers SET agency = 'health'", "consumer dot is not what the log says"),
+        (
+            "INSERT INTO tokens (id, secret_sha256, role, created_us) VALUES ('t', zeroblob(32), 'operator', 9000000000000000)",
+            "token t is not what the log says",
+        ),
+        (
+            "INSERT INTO grants VALUES ('dot', 'united.flights', 5, 5, 'month', 9000000000000000)",
+            "the grant of dot on united.flights is not what the log says",
+        ),
+        (
+            "DROP TRIGGER log_datasets_remain; DELETE FROM log_datasets WHERE idx = 1",
+            "entry 1 of the log is not filed under its datasets",
+        ),
+        ("INSERT INTO log_datasets VALUES ('delta.flights', 1)", "filed under a dataset that it is not about"),
+        (
+            "DROP TRIGGER log_entries_stay; UPDATE log_entries SET kind = 'token' WHERE idx = 1",
+            "filed under another kind",
+        ),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET agency = 'health'", "charge 1 is not what the log says"),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET events = '[1]'", "charge 1 is not what the log says"),
+        ("DROP TRIGGER charges_stay; UPDATE charges SET log_index = NULL", "charge 1 is not what the log says"),
     ] {
         let (folder, store) = ledger(PATIENCE).await;
         let ChargeOutcome::Charged { charge_id, .. } = store.charge(&charge(1, 5)).await.unwrap() else { panic!() };

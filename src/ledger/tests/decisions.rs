@@ -112,6 +112,7 @@ fn asked(shape: u8, rho: u64, datasets: &[&str]) -> ApprovalAsked {
         made: noon(),
         expires: noon() + Duration::days(3),
         lines: charge("dot", shape, rho).accounts,
+        precision: rho,
     }
 }
 
@@ -138,19 +139,32 @@ pub(super) async fn what_waits_for_approval_is_reserved_until_it_expires(store: 
     approved.reservation = Some(waiting[0].id);
     charged(store, &approved).await;
     charged(store, &charge("dot", 4, 10)).await;
-    // Once asked for and forgotten, it stands in the way for three days and no longer.
-    let mut late = asked(5, 500, &[FLIGHTS]);
-    late.lines.remove(0);
-    store.ask_approval(&late, &OPERATOR).await.unwrap();
-    let other = |at| {
-        let mut other = charge("fed", 6, 100);
-        other.accounts[1].limit = zcdp_limit(600, 1000);
-        other.at = at;
-        other
-    };
+    // Dearer than what was agreed to, it is asked anew.
+    let dearer = store.ask_approval(&asked(1, 71, &[FLIGHTS]), &OPERATOR).await.unwrap();
+    assert_eq!(dearer[0].state, RequestState::Open);
+    let cheaper = store.ask_approval(&asked(1, 60, &[FLIGHTS]), &OPERATOR).await.unwrap();
+    assert!(cheaper.iter().any(|approval| approval.state != RequestState::Denied));
+    // Asked for and forgotten, it stands in the asker's way for three days and no longer, and never in anybody else's.
     store.add_consumer("fed", None, &OPERATOR).await.unwrap();
-    assert!(matches!(store.charge(&other(noon())).await.unwrap(), ChargeOutcome::Refused { .. }));
-    charged(store, &other(noon() + Duration::days(3))).await;
+    let mut late = ApprovalAsked { consumer: "fed".into(), ..asked(5, 70, &[FLIGHTS]) };
+    late.lines = charge("fed", 5, 70).accounts;
+    store.ask_approval(&late, &OPERATOR).await.unwrap();
+    let at = |days| Charge { at: noon() + Duration::days(days), ..charge("fed", 6, 40) };
+    assert!(matches!(store.charge(&at(0)).await.unwrap(), ChargeOutcome::Refused { .. }));
+    let mut everybody = charge("fed", 7, 1);
+    everybody.accounts[1].limit = zcdp_limit(102, 1000);
+    assert!(matches!(store.charge(&everybody).await.unwrap(), ChargeOutcome::Charged { .. }));
+    charged(store, &at(3)).await;
+    // Twenty wait at most.
+    for shape in 10..29 {
+        store
+            .ask_approval(&ApprovalAsked { consumer: "fed".into(), ..asked(shape, 1, &[FLIGHTS]) }, &OPERATOR)
+            .await
+            .unwrap();
+    }
+    let more = ApprovalAsked { consumer: "fed".into(), ..asked(30, 1, &[FLIGHTS]) };
+    let refused = store.ask_approval(&more, &OPERATOR).await;
+    assert!(matches!(refused, Err(LedgerError::TooManyOpen { .. })), "{refused:?}");
 }
 
 pub(super) async fn a_no_gives_back_what_was_reserved(store: &dyn Store) {

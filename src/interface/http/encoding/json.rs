@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::EncodingError;
 use super::cell::Rows;
-use crate::gateway::{Accuracy, Answer, BudgetLine, Diagnostics, GroupFacts, PrivacyFacts, ReceiptFacts};
+use crate::gateway::{
+    Accuracy, Answer, BudgetLine, Diagnostics, FreeAlternative, GroupFacts, PrivacyFacts, ReceiptFacts,
+};
 
 /// A column of an answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,9 +47,9 @@ pub struct AnswerDocument<'a> {
     /// The answer's entry in the log; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a ReceiptFacts>,
-    /// In a dry run: SQL that answers the question from what the caller has bought, for nothing.
+    /// In a dry run: how the question is answered from what the caller has bought, for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    free: Option<&'a str>,
+    free: Option<&'a FreeAlternative>,
 }
 
 /// `answer` as JSON.
@@ -68,7 +70,7 @@ pub(in super::super) fn to_json(answer: &Answer) -> Result<Vec<u8>, EncodingErro
         groups: &answer.groups,
         diagnostics: &answer.diagnostics,
         receipt: answer.receipt.as_ref(),
-        free: answer.free.as_deref(),
+        free: answer.free.as_ref(),
     };
     Ok(serde_json::to_vec(&document)?)
 }

@@ -99,6 +99,7 @@ CREATE TABLE held_releases (
     payload     BYTEA    NOT NULL,
     facts       TEXT    NOT NULL,
     kept_us     BIGINT NOT NULL,
+    nonce       BYTEA   NOT NULL,
     PRIMARY KEY (release_key, precision, price)
 );
 
@@ -237,6 +238,7 @@ CREATE TABLE approvals (
     dry_run     TEXT    NOT NULL,
     made_us     BIGINT NOT NULL,
     expires_us  BIGINT NOT NULL,
+    precision   BIGINT NOT NULL CHECK (precision > 0),
     state       TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'denied')),
     decided_by  TEXT,
     decided_us  BIGINT,

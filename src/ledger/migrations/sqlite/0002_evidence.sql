@@ -2,6 +2,8 @@
 -- requests, approvals and reservations. This file never changes once released: add another.
 
 ALTER TABLE accounts ADD COLUMN epoch TEXT;
+-- What the log's hash of the payload begins with, so that the log does not tell it.
+ALTER TABLE held_releases ADD COLUMN nonce BLOB NOT NULL DEFAULT x'';
 ALTER TABLE charges ADD COLUMN agency TEXT;
 -- What noise was drawn, as JSON (src/accounting/event.rs): what a better accountant restates the past from.
 ALTER TABLE charges ADD COLUMN events TEXT NOT NULL DEFAULT '[]';
@@ -149,6 +151,7 @@ CREATE TABLE approvals (
     dry_run     TEXT    NOT NULL,
     made_us     INTEGER NOT NULL,
     expires_us  INTEGER NOT NULL,
+    precision   INTEGER NOT NULL CHECK (precision > 0),
     state       TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'denied')),
     decided_by  TEXT,
     decided_us  INTEGER,
