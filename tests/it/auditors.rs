@@ -226,7 +226,9 @@ fn a_backup_is_made_while_clients_charge() {
         };
         let clients: Vec<_> = (0..3).map(|client| scope.spawn(move || charge(client))).collect();
         let backup = run(dir, &["ledger", "backup", "copy.db"]);
-        clients.into_iter().for_each(|client| client.join().expect("a client"));
+        for client in clients {
+            client.join().expect("a client");
+        }
         backup
     });
     backup.done();

@@ -233,6 +233,10 @@ fn a_query_of_a_new_shape_waits_for_its_steward() {
     assert_eq!(decide(COUNT, json!({ "approve": true, "answer": "fine" }))["state"], "approved");
     assert_eq!(ask(COUNT, 0.1).json()["privacy"]["cached"], false);
 
+    // A yes covers no dearer question.
+    ask(COUNT, 0.9).refused(403, "approval_pending");
+    assert_eq!(decide(COUNT, json!({ "approve": true }))["state"], "approved");
+
     // What waits is reserved: the account cannot be spent below it.
     let by_origin = "SELECT origin, count(*) AS n FROM united.flights GROUP BY origin";
     ask(by_origin, 1.0).refused(403, "approval_pending");
@@ -246,7 +250,9 @@ fn a_query_of_a_new_shape_waits_for_its_steward() {
     // Decided is decided; and nobody else decides.
     let id = seen["id"].as_str().expect("an id").to_owned();
     let path = format!("/v1/approvals/{id}/united.flights");
-    assert_eq!(server.send_as(&steward, "POST", &path, r#"{"approve": false}"#).problem()["code"], "conflict");
+    assert_eq!(server.send_as(&steward, "POST", &path, r#"{"approve": true}"#).problem()["code"], "conflict");
+    // A yes may be taken back.
+    assert_eq!(server.send_as(&steward, "POST", &path, r#"{"approve": false}"#).json()["state"], "denied");
     let delta = server.steward("delta");
     server.send_as(&delta, "POST", &path, r#"{"approve": true}"#).refused(403, "not_allowed");
     let theirs = server.send_as(&delta, "GET", "/v1/approvals", "").json();

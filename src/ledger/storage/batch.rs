@@ -111,7 +111,9 @@ async fn run(mut transaction: Transaction<'_>, batch: Vec<Job>) {
     let mut outcomes = Vec::with_capacity(batch.len());
     let verdict = write(&mut transaction, batch, &mut outcomes).await;
     let failed = transaction.end(verdict).await.err();
-    outcomes.into_iter().for_each(|outcome| outcome.tell(failed.as_ref()));
+    for outcome in outcomes {
+        outcome.tell(failed.as_ref());
+    }
 }
 
 /// Reads, decides and writes. On an error of the storage all jobs have an outcome to be overruled by it.
@@ -134,7 +136,9 @@ async fn write(
         Err(error) => {
             let failed = queries.iter().map(|_| Err(error.clone()));
             outcomes.extend(replies.into_iter().zip(failed).map(|(reply, failed)| Outcome::Charged(reply, failed)));
-            others.into_iter().for_each(|job| job.fail(error.clone()));
+            for job in others {
+                job.fail(error.clone());
+            }
             return Err(error);
         }
     };

@@ -259,7 +259,7 @@ impl<'a> Query<'_, 'a> {
                 let (recorded, asked) = (kind(spent.loss.accounting()), kind(asked));
                 return Err(LedgerError::AccountingChanged { account: account.clone(), recorded, asked });
             }
-            let set_aside = self.known.set_aside(&key, charge).fold(Some(spent), |sum, cost| sum?.after(cost));
+            let set_aside = self.known.set_aside(&key, charge).try_fold(spent, Spent::after);
             let paid = cost.loss.charged_to(asked).map(|loss| Cost { loss, ..*cost });
             match (paid, spent.after(*cost), set_aside) {
                 (Some(paid), Some(sum), Some(set_aside)) if fits(limit, &set_aside, cost) => {
