@@ -19,3 +19,9 @@ pub async fn schema(test: &str) -> String {
     let joint = if server.contains('?') { '&' } else { '?' };
     format!("{server}{joint}options=-c%20search_path%3D{schema}")
 }
+
+/// Runs statements in a test's schema, as somebody who may do anything there.
+pub async fn execute(url: &str, statements: &'static str) {
+    let options: sqlx::postgres::PgConnectOptions = url.parse().expect("an address");
+    options.connect().await.expect("a connection").execute(statements).await.expect("done");
+}
