@@ -46,6 +46,8 @@ impl Target {
             .synchronous(SqliteSynchronous::Full)
             .pragma("fullfsync", "ON")
             .pragma("trusted_schema", "OFF")
+            // 64 MiB: at SQLite's own 4 MiB every second batch would wait for pages to be written back.
+            .pragma("wal_autocheckpoint", "16000")
             .foreign_keys(true)
             .busy_timeout(patience)
             .disable_statement_logging();
