@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::accounting::Delta;
+use crate::accounting::{Delta, Epsilon};
 use crate::analysis::{
     Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values,
 };
@@ -111,11 +111,11 @@ impl Gateway {
         let Some(asked) = Summable::of(analysed) else { return Ok(None) };
         let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
         Ok(bought.into_iter().find_map(|(sql, parts)| {
-            let (keys, sums, epsilon) = serde_json::from_str(&parts).ok()?;
+            let (keys, sums, steps) = serde_json::from_str(&parts).ok()?;
             let finer = Summable { base: asked.base, keys, sums };
             asked.is_answered_by(&finer).then(|| FreeAlternative {
                 sql: asked.from_finer(&finer, &sql),
-                epsilon,
+                epsilon: Epsilon::from_steps(steps).to_f64(),
                 note: FreeAlternative::NOTE,
             })
         }))

@@ -207,7 +207,7 @@ pub(super) async fn charge(
 ) -> Result<Vec<Charged>, GatewayError> {
     // With bounds of its own it is another release than the SQL alone would be.
     let summable = Summable::of(whole).filter(|_| question.bounds.is_none()).and_then(|summable| {
-        let parts = (summable.keys, summable.sums, priced.epsilon.to_f64());
+        let parts = (summable.keys, summable.sums, priced.epsilon.steps());
         Some((summable.base, serde_json::to_string(&parts).ok()?))
     });
     let mut charges = Vec::with_capacity(priced.releases.len());
