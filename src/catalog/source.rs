@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::ParquetMetaData;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub schema: SchemaRef,
     /// A hash of every file's identity.
     pub version: [u8; 32],
+    /// The column by which the rows are sorted, ascending, if every row group of every file says so of one column.
+    pub sorted_by: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +73,7 @@ struct Footer {
     modified_ns: u128,
     hash: [u8; 32],
     schema: SchemaRef,
+    sorted_by: Option<String>,
 }
 
 /// A location, and the footers that were read from it.
@@ -126,6 +130,7 @@ impl Source {
         let files = self.files()?;
         let mut hasher = Sha256::new();
         let mut first: Option<(PathBuf, SchemaRef)> = None;
+        let mut sorted_by: Option<Option<String>> = None;
         for path in &files {
             let footer = self.footer(path)?;
             hasher.update(path.to_string_lossy().as_bytes());
@@ -133,6 +138,10 @@ impl Source {
             hasher.update(footer.size.to_le_bytes());
             hasher.update(footer.modified_ns.to_le_bytes());
             hasher.update(footer.hash);
+            sorted_by = match sorted_by {
+                None => Some(footer.sorted_by),
+                Some(so_far) => Some(so_far.filter(|column| footer.sorted_by.as_ref() == Some(column))),
+            };
             match &first {
                 None => first = Some((path.clone(), footer.schema)),
                 Some((_, schema)) if *schema == footer.schema => {}
@@ -145,7 +154,8 @@ impl Source {
             }
         }
         let Some((_, schema)) = first else { return Err(SourceError::Missing(self.location.clone())) };
-        let snapshot = Snapshot { files, schema, version: hasher.finalize().into() };
+        let sorted_by = sorted_by.flatten();
+        let snapshot = Snapshot { files, schema, version: hasher.finalize().into(), sorted_by };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
         Ok(snapshot)
     }
@@ -238,10 +248,24 @@ impl Source {
             modified_ns,
             hash: Sha256::digest(&bytes).into(),
             schema: without_metadata(metadata.schema()),
+            sorted_by: sorted_by(metadata.metadata()),
         };
         footers.insert(path.to_path_buf(), footer.clone());
         Ok(footer)
     }
+}
+
+/// The top-level column that every row group of a file names as the first by which it is sorted, ascending. Its owner's word:
+/// nothing may depend on it but how fast rows are read.
+fn sorted_by(metadata: &ParquetMetaData) -> Option<String> {
+    let mut columns = metadata.row_groups().iter().map(|group| {
+        let first = group.sorting_columns()?.first().filter(|first| !first.descending)?;
+        let leaf = usize::try_from(first.column_idx).ok()?;
+        let path = group.columns().get(leaf)?.column_path().parts();
+        if let [name] = path { Some(name) } else { None }
+    });
+    let first = columns.next()??;
+    columns.all(|column| column == Some(first)).then(|| first.clone())
 }
 
 /// Field metadata is free text of whoever wrote the file; none of it may reach a plan or an answer.

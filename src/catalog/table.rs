@@ -32,6 +32,7 @@ pub struct DatasetTable {
     name: DatasetName,
     protection: Protection,
     version: [u8; 32],
+    declared_sorted: bool,
     files: ListingTable,
 }
 
@@ -47,7 +48,14 @@ impl DatasetTable {
         let config = ListingTableConfig::new_with_multi_paths(paths)
             .with_listing_options(options)
             .with_schema(Arc::clone(&snapshot.schema));
-        Ok(Self { name, protection, version: snapshot.version, files: ListingTable::try_new(config)? })
+        let declared_sorted = match &protection {
+            Protection::Private(policy) => {
+                policy.privacy.sorted_by_unit || snapshot.sorted_by.as_ref() == Some(&policy.privacy.unit)
+            }
+            Protection::Public => false,
+        };
+        let version = snapshot.version;
+        Ok(Self { name, protection, version, declared_sorted, files: ListingTable::try_new(config)? })
     }
 
     /// `owner.name`.
@@ -66,6 +74,14 @@ impl DatasetTable {
     #[must_use]
     pub fn version(&self) -> &[u8; 32] {
         &self.version
+    }
+
+    /// Whether its owner declares that its rows are sorted by the privacy unit, ascending: by `sorted_by_unit` of the policy, or
+    /// by the `sorting_columns` of every row group. A hint and no more: whoever reads by it must verify the order on the way,
+    /// since neither the policy nor a footer is held against the rows.
+    #[must_use]
+    pub const fn is_declared_sorted(&self) -> bool {
+        self.declared_sorted
     }
 
     /// The dataset behind a table of a plan; `None` for anything that the catalog did not make.

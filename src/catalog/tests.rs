@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
+use datafusion::datasource::provider_as_source;
 use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::WriterProperties;
 
-use super::{Source, SourceError};
+use super::{Catalog, DatasetTable, Freshness, Source, SourceError};
 
 fn write(path: &Path, column: &str, values: ArrayRef) {
     let batch = RecordBatch::try_from_iter([(column, values)]).unwrap();
@@ -81,4 +84,58 @@ fn damaged_files_and_mixed_schemas_are_found_before_anything_is_read() {
     write(&dir.path().join("b.parquet"), "x", Arc::new(StringArray::from(vec!["1"])));
     assert!(matches!(source(dir.path()).snapshot(), Err(SourceError::SchemaDiffers { .. })));
     assert!(matches!(source(Path::new("s3://bucket/prefix/")).snapshot(), Err(SourceError::ObjectStore(_))));
+}
+
+/// Writes a file of two columns, of which each row group says that it is sorted by `columns`: index and whether descending.
+fn sorted(path: &Path, columns: Option<&[(i32, bool)]>) {
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let batch = RecordBatch::try_from_iter([("x", Arc::clone(&values)), ("u", values)]).unwrap();
+    let sorting =
+        |&(column_idx, descending): &(i32, bool)| SortingColumn { column_idx, descending, nulls_first: false };
+    let properties = WriterProperties::builder()
+        .set_sorting_columns(columns.map(|columns| columns.iter().map(sorting).collect()))
+        .set_max_row_group_row_count(Some(1))
+        .build();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn files_are_sorted_by_a_column_when_every_row_group_of_every_file_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.parquet"), dir.path().join("b.parquet"));
+    let sorted_by = || source(dir.path()).snapshot().unwrap().sorted_by;
+    sorted(&a, Some(&[(1, false), (0, true)]));
+    assert_eq!(sorted_by().as_deref(), Some("u"));
+    sorted(&b, Some(&[(1, false)]));
+    assert_eq!(sorted_by().as_deref(), Some("u"));
+    for other in
+        [Some(&[(0, false)][..]), Some(&[(1, true)]), Some(&[(0, false), (1, false)]), Some(&[(7, false)]), None]
+    {
+        sorted(&b, other);
+        assert_eq!(sorted_by(), None, "{other:?}");
+    }
+}
+
+#[test]
+fn a_dataset_is_declared_sorted_by_its_unit_alone_or_by_its_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    sorted(&dir.path().join("t.parquet"), Some(&[(1, false)]));
+    for (unit, declared, expected) in [("u", "", true), ("x", "", false), ("x", "sorted_by_unit = true\n", true)] {
+        let policy = format!(
+            "[dataset]\nowner = \"w\"\nname = \"t\"\nlocation = \"t.parquet\"\n[privacy]\nunit = \"{unit}\"\n{declared}\
+             unit_domain = \"d\"\nmax_groups_per_unit = 1\nmax_rows_per_unit_per_group = 1\n[budget]\n\
+             per_consumer = {{ epsilon = 1.0, delta = 1e-6, per = \"month\" }}\n\
+             all_consumers = {{ epsilon = 1.0, delta = 1e-6, per = \"lifetime\" }}\n\
+             default_query = {{ epsilon = 0.1 }}\nmax_query = {{ epsilon = 1.0 }}\n"
+        );
+        fs::write(dir.path().join("w.t.toml"), policy).unwrap();
+        let catalog = Catalog::load(dir.path()).unwrap();
+        let name = "w.t".parse().unwrap();
+        let tables = catalog.tables([&name], Freshness::Now).unwrap();
+        let (_, provider) = tables.iter().next().unwrap();
+        let table = DatasetTable::of(&provider_as_source(Arc::clone(provider))).unwrap();
+        assert_eq!(table.is_declared_sorted(), expected, "{unit} {declared}");
+    }
 }

@@ -257,6 +257,7 @@ fn of_privacy(changes: &mut Changes, old: &Privacy, new: &Privacy) {
         max_rows_per_unit_per_group,
         max_rows_per_unit,
         accounting,
+        sorted_by_unit,
         epochs,
     } = old;
     let begins = |epochs: &Option<Epochs>| epochs.as_ref().map(|epochs| epochs.from);
@@ -304,6 +305,12 @@ fn of_privacy(changes: &mut Changes, old: &Privacy, new: &Privacy) {
         (accounting, &new.accounting),
         |_, new| Effect::loosens_if(*new == Accounting::Zcdp),
         "which promise the accounts add up",
+    );
+    changes.value(
+        "privacy.sorted_by_unit",
+        (sorted_by_unit, &new.sorted_by_unit),
+        |_, _| Effect::Neutral,
+        "how fast it may be read; the order is verified, so that the answers are the same",
     );
 }
 

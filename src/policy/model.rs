@@ -199,6 +199,9 @@ pub struct Privacy {
     pub max_rows_per_unit: Option<u64>,
     /// What the dataset's accounts add up.
     pub accounting: Accounting,
+    /// Whether the owner says that its files are sorted by the unit, ascending, as `source optimize` writes them. A hint: it
+    /// may save time, and never changes an answer, since the order is verified as it is read.
+    pub sorted_by_unit: bool,
     /// The epochs into which its time is cut. With them the protected unit is, throughout, a unit in one epoch.
     pub epochs: Option<Epochs>,
 }

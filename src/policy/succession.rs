@@ -47,6 +47,7 @@ fn hold_accounts(old: &DatasetPolicy, new: &DatasetPolicy, hold: &mut impl FnMut
         max_groups_per_unit: _,
         max_rows_per_unit_per_group: _,
         max_rows_per_unit: _,
+        sorted_by_unit: _,
         epochs,
     } = &old.privacy;
     let cut = |epochs: &Option<Epochs>| {

@@ -57,6 +57,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(policy.privacy.min_group_size, 1);
     assert_eq!(policy.privacy.accounting, Accounting::Zcdp);
     assert_eq!(policy.privacy.max_rows_per_unit, None);
+    assert!(!policy.privacy.sorted_by_unit);
     assert_eq!(policy.consumers, Consumers::Any);
     assert_eq!(policy.budget.query_delta, Delta::floor_from(1e-9).unwrap());
     assert!(policy.budget.auto_grant);

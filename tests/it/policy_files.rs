@@ -254,6 +254,11 @@ fn privacy_is_checked() {
             "[privacy]\naccounting = \"rdp\"",
             &["7:14: privacy.accounting: must be \"zcdp\" or \"pure\", not \"rdp\""],
         ),
+        case(
+            "[privacy]",
+            "[privacy]\nsorted_by_unit = \"yes\"",
+            &["7:18: privacy.sorted_by_unit: must be true or false, not a text"],
+        ),
     ]);
 }
 

@@ -198,6 +198,7 @@ fn privacy(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Privacy> {
     let accounting = reader.optional(section, "accounting", Accounting::default(), |reader, field| {
         reader.word(field, &[("zcdp", Accounting::Zcdp), ("pure", Accounting::Pure)])
     });
+    let sorted_by_unit = reader.optional(section, "sorted_by_unit", false, Reader::boolean);
     let epochs = epochs(reader, section);
     if let (Some(in_group), Some(Some(in_all))) = (rows_per_group, max_rows_per_unit)
         && in_all < u64::from(in_group)
@@ -214,6 +215,7 @@ fn privacy(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<Privacy> {
         max_rows_per_unit_per_group: rows_per_group?,
         max_rows_per_unit: max_rows_per_unit?,
         accounting: accounting?,
+        sorted_by_unit: sorted_by_unit?,
         epochs: epochs?,
     })
 }

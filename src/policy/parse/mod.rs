@@ -21,7 +21,7 @@ pub(super) use columns::COLUMN_KEYS;
 const SECTIONS: [&str; 5] = ["dataset", "privacy", "budget", "columns", "collection"];
 pub(super) const DATASET_KEYS: [&str; 9] =
     ["owner", "name", "kind", "location", "description", "purposes", "valid_until", "consumers", "approval"];
-pub(super) const PRIVACY_KEYS: [&str; 10] = [
+pub(super) const PRIVACY_KEYS: [&str; 11] = [
     "unit",
     "unit_domain",
     "min_group_size",
@@ -29,6 +29,7 @@ pub(super) const PRIVACY_KEYS: [&str; 10] = [
     "max_rows_per_unit_per_group",
     "max_rows_per_unit",
     "accounting",
+    "sorted_by_unit",
     "epoch",
     "epoch_column",
     "epoch_from",

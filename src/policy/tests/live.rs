@@ -197,6 +197,7 @@ fn a_change_says_whether_it_loosens() {
         ("_group = 3", "_group = 2", &[(Tightens, "privacy.max_rows_per_unit_per_group", "3", "2")]),
         ("[privacy]", "[privacy]\nmax_rows_per_unit = 5", &[(Tightens, "privacy.max_rows_per_unit", "none", "5")]),
         ("[privacy]", "[privacy]\naccounting = \"pure\"", &[(Tightens, "privacy.accounting", "zcdp", "pure")]),
+        ("[privacy]", "[privacy]\nsorted_by_unit = true", &[(Neutral, "privacy.sorted_by_unit", "false", "true")]),
         ("unit = \"id\"", "unit = \"trip\"", &[(Either, "privacy.unit", "id", "trip")]),
         ("[privacy]", "purposes = [\"p\"]\n[privacy]", &[(Tightens, "dataset.purposes", "any", "p")]),
         ("[privacy]", "consumers = [\"c\"]\n[privacy]", &[(Tightens, "dataset.consumers", "everyone", "c")]),
