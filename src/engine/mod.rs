@@ -146,9 +146,10 @@ impl Engine {
     ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(release) });
         let plan = self.state.optimize(&plan)?;
-        verify::release_plan(&plan)?;
-        let plan = self.physical(&plan, ReleasePlanner::new(Vec::new(), known)).await?;
-        verify::release_execution(&plan)?;
+        let alone = verify::release_plan(&plan)?;
+        let planner = ReleasePlanner::new(Vec::new(), known).with_units_alone(alone);
+        let plan = self.physical(&plan, planner).await?;
+        verify::release_execution(&plan, alone)?;
         Ok(plan)
     }
 

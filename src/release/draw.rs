@@ -15,7 +15,6 @@ use arrow::compute::{SortColumn, cast, filter, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use rand::CryptoRng;
@@ -23,7 +22,7 @@ use rand::CryptoRng;
 use crate::mechanism::{Exponential, Noise};
 
 use super::accuracy::HALF_WIDTH_95;
-use super::contributions::{GroupSums, Sums, distinct, key_schema};
+use super::bound::{GroupSums, Sums, distinct, emitted, key_schema};
 use super::moments::Moments;
 use super::node::output_schema;
 use super::price::NoisePlan;
@@ -145,7 +144,7 @@ impl Merge {
         }
         self.sums.histograms.iter_mut().flatten().for_each(compact);
         let Some(groups) = &mut self.groups else { return Ok(self.sums) };
-        let keys = groups.emit(EmitTo::All)?;
+        let keys = emitted(groups.as_mut(), &self.spec)?;
         let order = match &self.spec.groups {
             // Rows with unlisted keys were dropped below; a group past the listed ones would be one, and is left out. Two
             // cells that are one group (as 0.0 and -0.0 are) are listed once.

@@ -9,10 +9,8 @@
 //! neither SQL nor accounts. `proof.md` has the argument that what leaves `DrawExec` is private.
 
 mod accuracy;
-mod bound_exec;
+mod bound;
 mod cap;
-mod contributions;
-mod counted_units;
 mod draw;
 mod draw_exec;
 mod epoch;
@@ -27,9 +25,8 @@ mod spec;
 mod tests;
 pub mod verify;
 
-pub use bound_exec::BoundExec;
+pub use bound::{BoundExec, Contributions, GroupSums, Meeting, SelectionKey, Sums};
 pub use cap::CapNode;
-pub use contributions::{Contributions, GroupSums, SelectionKey, Sums};
 #[cfg(test)]
 pub use draw::draw_exactly;
 pub use draw::{Merge, draw};

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use super::contributions::SelectionKey;
+use super::bound::SelectionKey;
 use super::price::NoisePlan;
 use super::spec::{HALF_WIDTH_TYPE, ReleaseSpec, half_width_column};
 

@@ -13,7 +13,9 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::bound_exec::BoundExec;
+use crate::catalog::DatasetTable;
+
+use super::bound::{BoundExec, Meeting};
 use super::cap::{CapExec, CapNode};
 use super::draw_exec::DrawExec;
 use super::node::{Leaf, ReleaseNode, ReleasedNode};
@@ -23,6 +25,7 @@ use super::node::{Leaf, ReleaseNode, ReleasedNode};
 pub struct ReleasePlanner {
     drawn: Vec<RecordBatch>,
     known: Vec<Vec<RecordBatch>>,
+    alone: bool,
 }
 
 impl ReleasePlanner {
@@ -30,7 +33,21 @@ impl ReleasePlanner {
     /// relation that is not there yet has no rows: a plan over it can be made and proven, and not run.
     #[must_use]
     pub const fn new(drawn: Vec<RecordBatch>, known: Vec<Vec<RecordBatch>>) -> Self {
-        Self { drawn, known }
+        Self { drawn, known, alone: false }
+    }
+
+    /// The same for a release of whose input it was proven whether each unit has one row.
+    #[must_use]
+    pub fn with_units_alone(self, alone: bool) -> Self {
+        Self { alone, ..self }
+    }
+
+    fn meeting(&self, input: &LogicalPlan) -> Meeting {
+        match (self.alone, is_declared_sorted(input)) {
+            (true, _) => Meeting::Alone,
+            (false, true) => Meeting::InOrder,
+            (false, false) => Meeting::Inside,
+        }
     }
 }
 
@@ -46,8 +63,15 @@ impl ExtensionPlanner for ReleasePlanner {
         context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(release) = node.as_any().downcast_ref::<ReleaseNode>() {
-            let [input] = physical_inputs else { return plan_err!("a release has one input") };
-            let bound = BoundExec::new(Arc::clone(input), Arc::clone(release.spec()), release.selection_key());
+            let ([input], [logical]) = (physical_inputs, logical_inputs) else {
+                return plan_err!("a release has one input");
+            };
+            let bound = BoundExec::new(
+                Arc::clone(input),
+                Arc::clone(release.spec()),
+                release.selection_key(),
+                self.meeting(logical),
+            );
             let draw = DrawExec::new(Arc::new(bound), Arc::clone(release.spec()), Arc::clone(release.noise()));
             return Ok(Some(Arc::new(draw)));
         }
@@ -77,6 +101,18 @@ impl ExtensionPlanner for ReleasePlanner {
             return Ok(Some(MemorySourceConfig::try_new_exec(&[rows], schema, None)?));
         }
         Ok(None)
+    }
+}
+
+/// Whether a relation's rows come in the order of one dataset that is declared to be sorted by unit. A hint: the order is
+/// verified while the rows are read.
+fn is_declared_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => is_declared_sorted(&filter.input),
+        LogicalPlan::Projection(projection) => is_declared_sorted(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_declared_sorted(&alias.input),
+        LogicalPlan::TableScan(scan) => DatasetTable::of(&scan.source).is_some_and(|table| table.is_declared_sorted()),
+        _ => false,
     }
 }
 

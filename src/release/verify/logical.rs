@@ -35,6 +35,8 @@ struct Private {
     unit: Vec<usize>,
     /// Rows without a unit were dropped.
     has_unit: bool,
+    /// There is at most one row of a unit, or of a pair.
+    alone: bool,
     /// Where the release has epochs.
     time: Option<Time>,
 }
@@ -86,6 +88,12 @@ impl Private {
             && self.time.as_ref().is_none_or(|time| exprs.clone().any(|expr| time.is_epoch(expr, input)))
     }
 
+    /// Whether `exprs` over `input` are the unit, and its epoch if there are epochs, and nothing beside.
+    fn name_a_unit(&self, exprs: &[Expr], input: &LogicalPlan) -> bool {
+        let is_epoch = |expr| self.time.as_ref().is_some_and(|time| time.is_epoch(expr, input));
+        self.are_one_units(exprs.iter(), input) && exprs.iter().all(|expr| self.is_unit(expr, input) || is_epoch(expr))
+    }
+
     /// The same rows behind `by` other columns.
     fn shifted(self, by: usize) -> Self {
         let shifted = |places: Vec<usize>| places.into_iter().map(|at| at + by).collect::<Vec<_>>();
@@ -94,6 +102,8 @@ impl Private {
     }
 
     /// What the outputs `exprs` over `input` hold of it.
+    ///
+    /// Rows stay as many as they were.
     fn through(&self, exprs: &[Expr], input: &LogicalPlan) -> Self {
         let where_is = |is: &dyn Fn(&Expr) -> bool| (0..exprs.len()).filter(|at| is(&exprs[*at])).collect::<Vec<_>>();
         let unit = where_is(&|expr| self.is_unit(expr, input));
@@ -108,11 +118,12 @@ impl Private {
             }
             Time { moment, epoch, ..time }
         });
-        Self { unit, has_unit: self.has_unit, time }
+        Self { unit, time, ..self.clone() }
     }
 
-    /// Rows of several datasets: from here on no column is the time of one of them.
+    /// Rows of several datasets: from here on no column is the time of one of them, and a unit may have many rows.
     fn merged(mut self) -> Self {
+        self.alone = false;
         if let Some(time) = &mut self.time {
             time.moment.clear();
         }
@@ -120,12 +131,13 @@ impl Private {
     }
 }
 
-/// Proves that every row of a release's input belongs to one unit, or pair, of a dataset, which its first columns name.
-pub(super) fn release_input(input: &LogicalPlan, spec: &ReleaseSpec) -> Result<(), Unproven> {
+/// Proves that every row of a release's input belongs to one unit, or pair, of a dataset, which its first columns name. True
+/// where it proves that there is at most one row of each, too.
+pub(super) fn release_input(input: &LogicalPlan, spec: &ReleaseSpec) -> Result<bool, Unproven> {
     match rows(input, spec.epochs.as_ref())? {
         Rows::Public => unproven("a release of public rows"),
-        Rows::Nothing => Ok(()),
-        Rows::Private(Private { unit, has_unit, time }) => {
+        Rows::Nothing => Ok(false),
+        Rows::Private(Private { unit, has_unit, alone, time }) => {
             if !unit.contains(&ReleaseSpec::UNIT) {
                 return unproven("the unit column of the release is not the datasets' unit");
             }
@@ -133,7 +145,7 @@ pub(super) fn release_input(input: &LogicalPlan, spec: &ReleaseSpec) -> Result<(
                 return unproven("rows without a unit are not dropped");
             }
             match (time, spec.epoch_column()) {
-                (None, None) => Ok(()),
+                (None, None) => Ok(alone),
                 (Some(time), Some(column)) => {
                     if !time.epoch.contains(&column) {
                         return unproven("the epoch column of the release is not the datasets' epoch");
@@ -141,7 +153,7 @@ pub(super) fn release_input(input: &LogicalPlan, spec: &ReleaseSpec) -> Result<(
                     if !time.has_epoch {
                         return unproven("rows of epochs that are not charged are not dropped");
                     }
-                    Ok(())
+                    Ok(alone)
                 }
                 _ => unproven("epochs in the rows or in the release, and not in both"),
             }
@@ -175,7 +187,7 @@ fn rows(plan: &LogicalPlan, read: Option<&EpochsRead>) -> Result<Rows, Unproven>
                 }
                 _ => return unproven("a dataset with other epochs than the release's"),
             };
-            Ok(Rows::Private(Private { unit, has_unit: !nullable, time }))
+            Ok(Rows::Private(Private { unit, has_unit: !nullable, alone: false, time }))
         }
         LogicalPlan::Filter(filter) => {
             let mut private = match rows(&filter.input, read)? {
@@ -205,7 +217,8 @@ fn rows(plan: &LogicalPlan, read: Option<&EpochsRead>) -> Result<Rows, Unproven>
                     return unproven("an aggregate over several units");
                 }
                 aggregate.aggr_expr.iter().try_for_each(|expr| order_free(expr, aggregate.input.schema()))?;
-                Ok(Rows::Private(private.through(&aggregate.group_expr, &aggregate.input)))
+                let alone = private.name_a_unit(&aggregate.group_expr, &aggregate.input);
+                Ok(Rows::Private(Private { alone, ..private.through(&aggregate.group_expr, &aggregate.input) }))
             }
             other => Ok(other),
         },
@@ -270,6 +283,7 @@ fn united(inputs: impl Iterator<Item = Result<Rows, Unproven>>) -> Result<Rows, 
             Some(so_far) => Private {
                 unit: both(so_far.unit, &next.unit),
                 has_unit: so_far.has_unit && next.has_unit,
+                alone: false,
                 time: so_far.time.zip(next.time).map(|(so_far, next)| Time {
                     epoch: both(so_far.epoch, &next.epoch),
                     has_epoch: so_far.has_epoch && next.has_epoch,
@@ -297,6 +311,7 @@ fn joined(join: &Join, read: Option<&EpochsRead>) -> Result<Rows, Unproven> {
                     Private {
                         unit: l.unit.into_iter().chain(r.unit).collect(),
                         has_unit: l.has_unit && r.has_unit,
+                        alone: false,
                         time: l.time.zip(r.time).map(|(l, r)| Time {
                             epoch: l.epoch.iter().copied().chain(r.epoch).collect(),
                             has_epoch: l.has_epoch && r.has_epoch,
@@ -312,9 +327,16 @@ fn joined(join: &Join, read: Option<&EpochsRead>) -> Result<Rows, Unproven> {
         }
         (Rows::Nothing, _, Inner | Left | LeftSemi | LeftAnti | LeftMark | RightSemi)
         | (_, Rows::Nothing, Inner | Right | RightSemi | RightAnti | RightMark | LeftSemi) => Ok(Rows::Nothing),
-        (private @ Rows::Private(_), _, Inner | Left | LeftSemi | LeftAnti | LeftMark) => Ok(private),
-        (_, Rows::Private(private), Inner | Right) => Ok(Rows::Private(private.shifted(width))),
-        (_, private @ Rows::Private(_), RightSemi | RightAnti | RightMark) => Ok(private),
+        // A row may meet many public ones.
+        (Rows::Private(private), _, Inner | Left | LeftSemi | LeftAnti | LeftMark) => {
+            Ok(Rows::Private(Private { alone: false, ..private }))
+        }
+        (_, Rows::Private(private), Inner | Right) => {
+            Ok(Rows::Private(Private { alone: false, ..private.shifted(width) }))
+        }
+        (_, Rows::Private(private), RightSemi | RightAnti | RightMark) => {
+            Ok(Rows::Private(Private { alone: false, ..private }))
+        }
         (Rows::Public | Rows::Nothing, Rows::Public | Rows::Nothing, _) => Ok(Rows::Public),
         (_, _, kind) => unproven(format!("a {kind} join of these relations")),
     }

@@ -7,7 +7,8 @@
 //!    unit column, and was dropped if that was NULL;
 //! 2. what between the scan and the release sees several private rows at once sees those of one unit: an aggregate that
 //!    groups by the unit, a window that is partitioned by it, a join on it; and nothing takes some rows only (a limit);
-//! 3. all rows of one unit meet in one partition before they are bounded, and all sums in one before noise is drawn;
+//! 3. all rows of one unit meet before they are bounded, in the operator that bounds them or in one partition below it, unless
+//!    there is one row a unit; and all sums meet before noise is drawn;
 //! 4. what is computed after a release reads released values and public tables alone;
 //! 5. where the datasets have epochs, all of that holds of a unit in one epoch (the release's epoch column is the epoch of the
 //!    dataset's time column, and every operator of 2 sees one of them), and rows of epochs that are not charged were dropped;
@@ -42,11 +43,11 @@ fn unproven<T>(why: impl Into<String>) -> Result<T, Unproven> {
     Err(Unproven(why.into()))
 }
 
-/// Proves the optimised plan of a release.
+/// Proves the optimised plan of a release. True where it proves, too, that each unit has at most one row when it is bounded.
 ///
 /// # Errors
 /// When a property of the module's list cannot be proven.
-pub fn release_plan(plan: &LogicalPlan) -> Result<(), Unproven> {
+pub fn release_plan(plan: &LogicalPlan) -> Result<bool, Unproven> {
     let LogicalPlan::Extension(extension) = plan else { return unproven("its top is no release") };
     let Some(release) = extension.node.as_any().downcast_ref::<ReleaseNode>() else {
         return unproven("its top is no release");

@@ -13,16 +13,16 @@ use datafusion::physical_plan::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use super::super::bound_exec::BoundExec;
+use super::super::bound::{BoundExec, Meeting};
 use super::super::draw_exec::DrawExec;
 use super::super::spec::ReleaseSpec;
 use super::{Unproven, noise, unproven};
 
-/// Proves the physical plan of a release.
+/// Proves the physical plan of a release, of whose logical plan it was proven whether units have one row each (`alone`).
 ///
 /// # Errors
 /// When a property of the module's list cannot be proven.
-pub fn release_execution(plan: &Arc<dyn ExecutionPlan>) -> Result<(), Unproven> {
+pub fn release_execution(plan: &Arc<dyn ExecutionPlan>, alone: bool) -> Result<(), Unproven> {
     let Some(draw) = downcast::<DrawExec>(plan) else { return unproven("its top draws no noise") };
     noise(draw.spec(), draw.noise())?;
     if draw.input().output_partitioning().partition_count() != 1 {
@@ -38,8 +38,14 @@ pub fn release_execution(plan: &Arc<dyn ExecutionPlan>) -> Result<(), Unproven> 
         return unproven("bounds and noise are of two specifications");
     }
     let input = bound.input();
-    if input.output_partitioning().partition_count() != 1 && !partitioned_by_unit(input.output_partitioning()) {
-        return unproven("a unit's rows are in several partitions");
+    match bound.meeting() {
+        // It reads all partitions.
+        Meeting::Inside | Meeting::InOrder => {}
+        Meeting::Below
+            if input.output_partitioning().partition_count() == 1
+                || partitioned_by_unit(input.output_partitioning()) => {}
+        Meeting::Alone if alone => {}
+        Meeting::Below | Meeting::Alone => return unproven("a unit's rows are in several partitions"),
     }
     row_by_row(input)
 }

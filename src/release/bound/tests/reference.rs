@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
@@ -28,54 +28,10 @@ use hashbrown::{HashSet, HashTable};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
-use super::counted_units::CountedUnits;
-use super::quantile::{Candidates, WHOLE, Weights, add, compact};
-use super::spec::{ContributionBounds, GroupingSets, Measure, MeasureKind, ReleaseSpec};
-
-/// The key of the hash that chooses which groups of a unit are kept when it touches more than L0.
-pub type SelectionKey = [u8; 16];
-
-/// The bounded sums of one group.
-#[derive(Debug)]
-pub struct GroupSums {
-    /// By key column, the key of each group; empty without GROUP BY.
-    pub keys: Vec<ArrayRef>,
-    /// How many units each group has, after L0 bounding.
-    pub units: Vec<i64>,
-    /// By measure, what each group has of it.
-    pub measures: Vec<Sums>,
-    /// By histogram, the weights of each group.
-    pub histograms: Vec<Vec<Weights>>,
-}
-
-/// One measure of every group.
-#[derive(Debug, Clone)]
-pub enum Sums {
-    /// Sums.
-    Whole(Vec<i128>),
-    /// Keyed hashes of distinct values, each perhaps several times before the groups are merged. Two values of one hash
-    /// would count once, which bounds what one unit adds all the same.
-    Values(Vec<Vec<u128>>),
-}
-
-impl Sums {
-    /// Nothing of `measure` in each of `groups`.
-    #[must_use]
-    pub fn nothing(measure: &Measure, groups: usize) -> Self {
-        match measure.kind {
-            MeasureKind::Distinct { .. } => Self::Values(vec![Vec::new(); groups]),
-            _ => Self::Whole(vec![0; groups]),
-        }
-    }
-
-    /// Makes room for `groups`.
-    pub fn resize(&mut self, groups: usize) {
-        match self {
-            Self::Whole(sums) => sums.resize(groups, 0),
-            Self::Values(values) => values.resize(groups, Vec::new()),
-        }
-    }
-}
+use super::reference_units::CountedUnits;
+use crate::release::bound::{GroupSums, SelectionKey, Sums, distinct, key_schema};
+use crate::release::quantile::{WHOLE, Weights, compact};
+use crate::release::spec::{ContributionBounds, GroupingSets, MeasureKind, ReleaseSpec};
 
 /// Gathers rows, then bounds what each unit adds.
 pub struct Contributions {
@@ -165,23 +121,6 @@ impl Contributions {
             row_slots: Vec::new(),
             steps: Vec::new(),
         })
-    }
-
-    /// Bytes held.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let slots = self.slots.index.allocation_size() + (self.slots.unit.capacity() + self.slots.group.capacity()) * 4;
-        let columns: usize = self
-            .columns
-            .iter()
-            .map(|column| {
-                let values = column.values.as_ref().map_or(0, HashSet::allocation_size);
-                column.rows.capacity() * 8 + column.sums.as_ref().map_or(0, |sums| sums.capacity() * 16) + values
-            })
-            .sum();
-        let groups = self.groups.as_ref().map_or(0, |groups| groups.size());
-        let bins: usize = self.bins.iter().map(|bins| bins.capacity() * 8).sum();
-        self.units.size() + groups + slots + columns + bins
     }
 
     /// Gathers a batch whose columns are as the specification says.
@@ -323,9 +262,8 @@ impl Contributions {
                     (Sums::Values(_), None) => return internal_err!("distinct values were not gathered"),
                 }
             }
-            for (at, histogram) in self.spec.histograms.iter().enumerate() {
-                let groups = &mut sums.histograms[at];
-                bins[at].weigh(&kept, &self.slots.group, &self.spec.bounds, &histogram.candidates, groups);
+            for (at, groups) in sums.histograms.iter_mut().enumerate() {
+                bins[at].weigh(&kept, &self.slots.group, &self.spec.bounds, groups);
             }
         }
         for measure in &mut sums.measures {
@@ -368,14 +306,7 @@ impl Bins {
     }
 
     /// The weights of a unit's rows in the groups that it keeps: at most r rows' worth in each, R over all.
-    fn weigh(
-        &self,
-        kept: &[u32],
-        group_of: &[u32],
-        bounds: &ContributionBounds,
-        candidates: &Candidates,
-        groups: &mut [Weights],
-    ) {
+    fn weigh(&self, kept: &[u32], group_of: &[u32], bounds: &ContributionBounds, groups: &mut [Weights]) {
         let counted = |slot: u32| (self.of(slot).len() as u64).min(bounds.rows);
         let all: u64 = kept.iter().map(|slot| counted(*slot)).sum();
         for slot in kept {
@@ -389,15 +320,9 @@ impl Bins {
                 weight = weight * u128::from(total) / u128::from(all);
             }
             let group = &mut groups[group_of[*slot as usize] as usize];
-            add(group, rows.iter().map(|bin| (*bin, weight as u64)), candidates);
+            group.extend(rows.iter().map(|bin| (*bin, weight as u64)));
         }
     }
-}
-
-/// Sorts, and leaves out what is there already.
-pub(super) fn distinct(values: &mut Vec<u128>) {
-    values.sort_unstable();
-    values.dedup();
 }
 
 /// Distinct values in the order of their slots.
@@ -415,11 +340,6 @@ impl BySlot {
         let len = self.0[from..].partition_point(|(at, _)| *at == slot);
         &self.0[from..from + len]
     }
-}
-
-/// The schema of the group keys.
-pub(super) fn key_schema(spec: &ReleaseSpec) -> SchemaRef {
-    Arc::new(Schema::new(spec.keys.iter().map(Arc::clone).collect::<Vec<_>>()))
 }
 
 /// Float keys with one form of zero and one of NaN. Several forms that group together would leave the group's bytes, and

@@ -1,0 +1,181 @@
+//! Rows in any order: recorded, put in shards by their unit, and bounded when all are there (DESIGN 4.2).
+//!
+//! With epochs a unit is the pair of a unit and an epoch, and bounds are the pair's; but `units` counts a unit once in a
+//! group, in however many epochs it is there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::Schema;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+use datafusion::execution::disk_manager::DiskManager;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::super::spec::ReleaseSpec;
+use super::SelectionKey;
+use super::bounder::Bounder;
+use super::records::{Recorder, Records};
+use super::shards::{self, SHARDS, Shards};
+use super::sums::{GroupSums, emitted, key_schema};
+
+/// Gathers rows, then bounds what each unit adds.
+pub struct Contributions {
+    spec: Arc<ReleaseSpec>,
+    selection_key: SelectionKey,
+    recorder: Recorder,
+    shards: Shards,
+}
+
+impl Contributions {
+    /// Nothing gathered yet, for input of `schema`.
+    ///
+    /// # Errors
+    /// When a type cannot be grouped.
+    pub fn new(spec: Arc<ReleaseSpec>, selection_key: SelectionKey, schema: &Schema) -> Result<Self> {
+        let recorder = Recorder::new(Arc::clone(&spec), selection_key, schema)?;
+        Ok(Self { spec, selection_key, recorder, shards: Shards::new() })
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.recorder.codes.size() + self.shards.size()
+    }
+
+    /// Gathers a batch whose columns are as the specification says.
+    ///
+    /// # Errors
+    /// When a column has another type than the specification was made for, or a row has no unit.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let records = self.recorder.records(batch)?.merged();
+        self.shards.add(&records);
+        Ok(())
+    }
+
+    /// Writes what was gathered to disk. Blocking I/O.
+    ///
+    /// # Errors
+    /// When the disk cannot be written.
+    pub fn spill(&mut self, disk: &Arc<DiskManager>) -> Result<()> {
+        self.shards.spill(disk)
+    }
+
+    /// Bounds what each unit adds and sums it by group.
+    ///
+    /// # Errors
+    /// When keys cannot be emitted or hashed, or spilled rows cannot be read.
+    pub fn finish(self) -> Result<GroupSums> {
+        let (spec, key) = (Arc::clone(&self.spec), self.selection_key);
+        let gathered = Gathered::new(&spec, key, vec![self])?;
+        let mut bounder = gathered.bounder();
+        while gathered.bound_next(&mut bounder)? {}
+        Ok(bounder.finish(gathered.keys))
+    }
+}
+
+/// All that was gathered, in one place or in several, ready to be bounded shard by shard.
+pub(super) struct Gathered {
+    spec: Arc<ReleaseSpec>,
+    selection_key: SelectionKey,
+    /// The keys of all groups.
+    pub(super) keys: Vec<ArrayRef>,
+    groups: usize,
+    shape: Records,
+    /// By place, what its groups are called among all; `None` where there is one place.
+    names: Vec<Option<Vec<u32>>>,
+    left: Mutex<Left>,
+}
+
+struct Left {
+    next: usize,
+    shards: Vec<Shards>,
+}
+
+impl Gathered {
+    /// Puts together what was gathered in each place.
+    ///
+    /// # Errors
+    /// When keys cannot be grouped.
+    pub(super) fn new(
+        spec: &Arc<ReleaseSpec>,
+        selection_key: SelectionKey,
+        places: Vec<Contributions>,
+    ) -> Result<Self> {
+        let keys = places.iter().map(|place| place.recorder.codes.keys(0)).collect::<Result<Vec<_>>>()?;
+        let Common { keys, groups, names } = Common::of(spec, keys)?;
+        let Some(first) = places.first() else { return datafusion::common::internal_err!("nothing was gathered") };
+        let shape = first.recorder.none();
+        let shards = places.into_iter().map(|place| place.shards).collect();
+        let left = Mutex::new(Left { next: 0, shards });
+        Ok(Self { spec: Arc::clone(spec), selection_key, keys, groups, shape, names, left })
+    }
+
+    /// A bounder with room for all groups.
+    pub(super) fn bounder(&self) -> Bounder {
+        let mut bounder = Bounder::new(&self.spec, self.selection_key);
+        bounder.grow(self.groups);
+        bounder
+    }
+
+    /// Bounds one shard more. False when none is left. Blocking I/O where rows were spilled.
+    ///
+    /// # Errors
+    /// When keys cannot be hashed, or spilled rows cannot be read.
+    pub(super) fn bound_next(&self, bounder: &mut Bounder) -> Result<bool> {
+        let mut pieces = Vec::new();
+        {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = left.next;
+            if shard == SHARDS {
+                return Ok(false);
+            }
+            left.next += 1;
+            for (place, shards) in left.shards.iter_mut().enumerate() {
+                pieces.extend(shards.take(shard, &self.shape)?.into_iter().map(|records| (records, place)));
+            }
+        }
+        let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
+        shards::bound(&named, self.spec.epochs.is_some(), bounder, &|from| Ok(keys_from(&self.keys, from)))?;
+        Ok(true)
+    }
+}
+
+/// The keys of groups from one on.
+pub(super) fn keys_from(keys: &[ArrayRef], from: usize) -> Vec<ArrayRef> {
+    keys.iter().map(|column| column.slice(from, column.len() - from)).collect()
+}
+
+/// The groups of several places under common names.
+pub(super) struct Common {
+    pub(super) keys: Vec<ArrayRef>,
+    pub(super) groups: usize,
+    /// By place, what its groups are called; `None` where there is one place.
+    pub(super) names: Vec<Option<Vec<u32>>>,
+}
+
+impl Common {
+    /// # Errors
+    /// When keys cannot be grouped.
+    pub(super) fn of(spec: &ReleaseSpec, mut places: Vec<Vec<ArrayRef>>) -> Result<Self> {
+        if spec.keys.is_empty() {
+            return Ok(Self { keys: Vec::new(), groups: 1, names: vec![None; places.len()] });
+        }
+        if places.len() == 1 {
+            let keys = places.pop().unwrap_or_default();
+            let groups = keys.first().map_or(0, |column| column.len());
+            return Ok(Self { keys, groups, names: vec![None] });
+        }
+        let mut all = new_group_values(key_schema(spec), &GroupOrdering::None)?;
+        let mut names = Vec::with_capacity(places.len());
+        let mut codes = Vec::new();
+        for keys in &places {
+            codes.clear();
+            all.intern(keys, &mut codes)?;
+            names.push(Some(codes.iter().map(|code| *code as u32).collect()));
+        }
+        let groups = all.len();
+        Ok(Self { keys: emitted(all.as_mut(), spec)?, groups, names })
+    }
+}

@@ -1,0 +1,329 @@
+//! Records in shards by their unit: all of one unit in one shard, so that each shard can be bounded by itself, in a table
+//! that fits the processor's caches, or on disk while memory is short.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, UInt8Array, UInt32Array, UInt64Array};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{Field, Int64Type, Schema, UInt8Type, UInt32Type, UInt64Type};
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::execution::disk_manager::DiskManager;
+use datafusion::execution::spill_file::SpillFile;
+use hashbrown::HashTable;
+
+use super::bounder::{Bounder, KeysFrom};
+use super::identity::{Ids, spread, spread_wide};
+use super::records::{Records, Values};
+
+/// How many shards there are: so many that a shard of a hundred million rows is still small.
+pub(super) const SHARDS: usize = 128;
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+/// How many records a piece holds at least, unless it is the last: memory then grows by pieces and not by doubling.
+const PIECE: usize = 4_096;
+
+/// Records by shard.
+pub(super) struct Shards {
+    held: Vec<Vec<Records>>,
+    /// Bytes of the pieces that are full.
+    full_bytes: usize,
+    spilled: Vec<Spilled>,
+    // Filled anew for each batch.
+    shard_of: Vec<u8>,
+    order: Vec<u32>,
+}
+
+/// What was written at one time: the pieces of each shard, one after the other.
+struct Spilled {
+    file: Arc<dyn SpillFile>,
+    /// By shard, the first of its batches; and at the end how many there are.
+    starts: Vec<usize>,
+}
+
+impl Shards {
+    pub(super) fn new() -> Self {
+        Self {
+            held: (0..SHARDS).map(|_| Vec::new()).collect(),
+            full_bytes: 0,
+            spilled: Vec::new(),
+            shard_of: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// Puts records where their units belong: a counting sort, then one copy a shard and column.
+    pub(super) fn add(&mut self, records: &Records) {
+        self.shard_of.clear();
+        let shift = u64::BITS - SHARD_BITS;
+        match &records.ids {
+            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| (spread(*id) >> shift) as u8)),
+            Ids::Wide(ids) => self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> shift) as u8)),
+        }
+        let mut starts = [0u32; SHARDS + 1];
+        for shard in &self.shard_of {
+            starts[*shard as usize + 1] += 1;
+        }
+        for shard in 0..SHARDS {
+            starts[shard + 1] += starts[shard];
+        }
+        let mut next = starts;
+        self.order.resize(records.len(), 0);
+        for (at, shard) in self.shard_of.iter().enumerate() {
+            let place = &mut next[*shard as usize];
+            self.order[*place as usize] = at as u32;
+            *place += 1;
+        }
+        for (shard, pieces) in self.held.iter_mut().enumerate() {
+            let order = &self.order[starts[shard] as usize..starts[shard + 1] as usize];
+            if order.is_empty() {
+                continue;
+            }
+            match pieces.last_mut() {
+                Some(piece) if piece.len() < PIECE => piece.append(records, order),
+                last => {
+                    self.full_bytes += last.map_or(0, |full| full.size());
+                    let mut piece = records.like();
+                    piece.append(records, order);
+                    pieces.push(piece);
+                }
+            }
+        }
+    }
+
+    /// Bytes held in memory.
+    pub(super) fn size(&self) -> usize {
+        let open: usize = self.held.iter().filter_map(|pieces| pieces.last()).map(Records::size).sum();
+        self.full_bytes + open
+    }
+
+    /// Writes all that is held to a file, and holds nothing. Blocking I/O.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn spill(&mut self, disk: &Arc<DiskManager>) -> Result<()> {
+        let Some(shape) = self.held.iter().flatten().next().map(Records::like) else { return Ok(()) };
+        let file = disk.create_tmp_file("the bounding of contributions")?;
+        let mut inner = file.open_writer()?;
+        let mut starts = vec![0];
+        {
+            let mut writer = FileWriter::try_new_buffered(&mut inner, &schema(&shape))?;
+            let mut batches = 0;
+            for pieces in &mut self.held {
+                for piece in pieces.drain(..) {
+                    writer.write(&to_batch(piece)?)?;
+                    batches += 1;
+                }
+                starts.push(batches);
+            }
+            writer.finish()?;
+        }
+        inner.finish()?;
+        self.full_bytes = 0;
+        self.spilled.push(Spilled { file, starts });
+        Ok(())
+    }
+
+    /// The pieces of a shard, those on disk too. Blocking I/O. `shape` has the shape of all records.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn take(&mut self, shard: usize, shape: &Records) -> Result<Vec<Records>> {
+        let mut pieces = std::mem::take(&mut self.held[shard]);
+        for spilled in &self.spilled {
+            let range = spilled.starts[shard]..spilled.starts[shard + 1];
+            if range.is_empty() {
+                continue;
+            }
+            let Some(path) = spilled.file.path() else { return internal_err!("spilled records are in no file") };
+            let mut reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
+            reader.set_index(range.start)?;
+            for batch in reader.take(range.len()) {
+                pieces.push(from_batch(&batch?, shape)?);
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// Pieces of one shard, and by piece how its groups are called among all.
+pub(super) type Named<'a> = (&'a Records, Option<&'a [u32]>);
+
+/// Bounds all units of a shard.
+///
+/// # Errors
+/// When keys cannot be hashed.
+pub(super) fn bound(pieces: &[Named<'_>], epochs: bool, bounder: &mut Bounder, keys: KeysFrom<'_>) -> Result<()> {
+    let Some((first, _)) = pieces.first() else { return Ok(()) };
+    let (units, unit_of) = units(pieces)?;
+    // By unit where its records begin: a counting sort.
+    let mut starts = vec![0u32; units.len() + 1];
+    for unit in unit_of.iter().flatten() {
+        starts[*unit as usize + 1] += 1;
+    }
+    for unit in 0..units.len() {
+        starts[unit + 1] += starts[unit];
+    }
+    let counted: Vec<bool> = (0..first.measures.len())
+        .map(|at| pieces.iter().any(|(records, _)| records.measures[at].counted.is_some()))
+        .collect();
+    let mut sorted = first.zeroed(unit_of.iter().map(Vec::len).sum(), &counted);
+    let mut next = starts.clone();
+    for ((records, names), mut unit_of) in pieces.iter().zip(unit_of) {
+        for unit in &mut unit_of {
+            let place = &mut next[*unit as usize];
+            *unit = *place;
+            *place += 1;
+        }
+        sorted.place(records, &unit_of, *names);
+    }
+    let mut order: Vec<u32> = (0..units.len() as u32).collect();
+    if epochs {
+        // Pairs of one unit come one after the other.
+        order.sort_unstable_by_key(|unit| units[*unit as usize]);
+    }
+    for unit in order {
+        let unit = unit as usize;
+        bounder.add(units[unit], &sorted, starts[unit] as usize..starts[unit + 1] as usize, keys)?;
+    }
+    Ok(())
+}
+
+/// The units of all pieces, each once, and by piece the unit of each record.
+fn units(pieces: &[Named<'_>]) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
+    let mut table: HashTable<u32> = HashTable::new();
+    let mut unit_of = Vec::with_capacity(pieces.len());
+    match &pieces.first().map(|(records, _)| &records.ids) {
+        Some(Ids::Narrow(_)) => {
+            let mut units: Vec<u64> = Vec::new();
+            for (records, _) in pieces {
+                let Ids::Narrow(ids) = &records.ids else { return internal_err!("identities of two widths") };
+                unit_of.push(find(ids, &mut units, &mut table, spread));
+            }
+            Ok((units.into_iter().map(u128::from).collect(), unit_of))
+        }
+        _ => {
+            let mut units: Vec<u128> = Vec::new();
+            for (records, _) in pieces {
+                let Ids::Wide(ids) = &records.ids else { return internal_err!("identities of two widths") };
+                // A pair's epoch must be in the hash, or all epochs of a unit would lie in one place of the table.
+                let hash = |id: u128| spread((id >> 64) as u64 ^ (id as u64).rotate_left(31));
+                unit_of.push(find(ids, &mut units, &mut table, hash));
+            }
+            Ok((units, unit_of))
+        }
+    }
+}
+
+fn find<T: Copy + PartialEq>(
+    ids: &[T],
+    units: &mut Vec<T>,
+    table: &mut HashTable<u32>,
+    hash: impl Fn(T) -> u64,
+) -> Vec<u32> {
+    // The first bits, which chose the shard, are alike.
+    let hash = |id: T| hash(id).rotate_left(SHARD_BITS + 9);
+    let mut found: Vec<u32> = Vec::with_capacity(ids.len());
+    for (at, id) in ids.iter().enumerate() {
+        if at > 0 && ids[at - 1] == *id {
+            found.push(found[at - 1]);
+            continue;
+        }
+        let of = hash(*id);
+        let known = table.find(of, |unit| units[*unit as usize] == *id);
+        let unit = if let Some(unit) = known {
+            *unit
+        } else {
+            let unit = units.len() as u32;
+            units.push(*id);
+            table.insert_unique(of, unit, |unit| hash(units[*unit as usize]));
+            unit
+        };
+        found.push(unit);
+    }
+    found
+}
+
+/// The columns of records on disk: identity, group, rows; of each measure how many count and its values; candidates.
+fn schema(shape: &Records) -> Schema {
+    let mut columns = Vec::new();
+    let mut add = |kind| columns.push(Field::new(format!("c{}", columns.len()), kind, false));
+    use arrow::datatypes::DataType as T;
+    add(match shape.ids {
+        Ids::Narrow(_) => T::UInt64,
+        Ids::Wide(_) => T::FixedSizeBinary(16),
+    });
+    add(T::UInt32);
+    add(T::UInt8);
+    for gathered in &shape.measures {
+        add(T::UInt8);
+        match gathered.values {
+            Values::None => {}
+            Values::Steps(_) => add(T::Int64),
+            Values::Hashes(_) => add(T::FixedSizeBinary(16)),
+        }
+    }
+    shape.candidates.iter().for_each(|_| add(T::UInt32));
+    Schema::new(columns)
+}
+
+fn to_batch(records: Records) -> Result<RecordBatch> {
+    let wide = |values: Vec<u128>| -> Result<ArrayRef> {
+        let bytes: Vec<u8> = values.into_iter().flat_map(u128::to_le_bytes).collect();
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), None)?))
+    };
+    let schema = Arc::new(schema(&records));
+    let mut columns: Vec<ArrayRef> = vec![match records.ids {
+        Ids::Narrow(ids) => Arc::new(UInt64Array::from(ids)),
+        Ids::Wide(ids) => wide(ids)?,
+    }];
+    columns.push(Arc::new(UInt32Array::from(records.groups)));
+    for gathered in records.measures {
+        let counted = gathered.counted.unwrap_or_else(|| records.rows.clone());
+        columns.push(Arc::new(UInt8Array::from(counted)));
+        match gathered.values {
+            Values::None => {}
+            Values::Steps(steps) => columns.push(Arc::new(Int64Array::from(steps))),
+            Values::Hashes(hashes) => columns.push(wide(hashes)?),
+        }
+    }
+    columns.insert(2, Arc::new(UInt8Array::from(records.rows)));
+    for candidates in records.candidates {
+        columns.push(Arc::new(UInt32Array::from(candidates)));
+    }
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn from_batch(batch: &RecordBatch, shape: &Records) -> Result<Records> {
+    fn wide(column: &ArrayRef) -> Vec<u128> {
+        let bytes = column.as_fixed_size_binary();
+        let whole = |value: &[u8]| value.try_into().map_or(0, u128::from_le_bytes);
+        (0..bytes.len()).map(|at| whole(bytes.value(at))).collect()
+    }
+    let mut columns = batch.columns().iter();
+    let mut next = || columns.next().ok_or_else(|| internal_datafusion_err!("spilled records lack a column"));
+    let mut records = shape.like();
+    let ids = next()?;
+    records.ids = match shape.ids {
+        Ids::Narrow(_) => Ids::Narrow(ids.as_primitive::<UInt64Type>().values().to_vec()),
+        Ids::Wide(_) => Ids::Wide(wide(ids)),
+    };
+    records.groups = next()?.as_primitive::<UInt32Type>().values().to_vec();
+    records.rows = next()?.as_primitive::<UInt8Type>().values().to_vec();
+    for gathered in &mut records.measures {
+        let counted = next()?.as_primitive::<UInt8Type>().values().to_vec();
+        gathered.counted = (counted != records.rows).then_some(counted);
+        match &mut gathered.values {
+            Values::None => {}
+            Values::Steps(steps) => *steps = next()?.as_primitive::<Int64Type>().values().to_vec(),
+            Values::Hashes(hashes) => *hashes = wide(next()?),
+        }
+    }
+    for candidates in &mut records.candidates {
+        *candidates = next()?.as_primitive::<UInt32Type>().values().to_vec();
+    }
+    Ok(records)
+}

@@ -1,0 +1,313 @@
+//! Every path against the reference: a plain computation that was there first, kept for this.
+
+mod reference;
+mod reference_units;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionConfig;
+use proptest::prelude::*;
+
+use super::sorted::are_apart;
+use super::{BoundExec, GroupSums, Meeting, Sums};
+use crate::policy::EpochKind;
+use crate::release::draw::Merge;
+use crate::release::{
+    Candidates, ContributionBounds, EpochsRead, GroupingSets, Groups, Histogram, Lattice, Measure, MeasureKind,
+    ReleaseSpec,
+};
+
+/// A row: unit, epoch, two keys, a value, a filter.
+#[derive(Debug, Clone)]
+struct Row {
+    unit: i64,
+    epoch: i32,
+    key: Option<u8>,
+    other: i64,
+    value: Option<f64>,
+    passes: Option<bool>,
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let value = prop_oneof![
+        6 => (-5.0..5.0f64).prop_map(Some),
+        2 => (-2..3i8).prop_map(|whole| Some(f64::from(whole))),
+        1 => Just(None),
+        1 => Just(Some(f64::NAN)),
+    ];
+    (0..7i64, 0..3i32, prop::option::weighted(0.9, 0..5u8), 0..3i64, value, prop::option::weighted(0.9, any::<bool>()))
+        .prop_map(|(unit, epoch, key, other, value, passes)| Row { unit, epoch, key, other, value, passes })
+}
+
+/// How the input is laid out.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    text_units: bool,
+    dictionaries: bool,
+    epochs: bool,
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    any::<(bool, bool, bool)>().prop_map(|(text_units, dictionaries, epochs)| Layout {
+        text_units,
+        dictionaries,
+        epochs,
+    })
+}
+
+fn spec(layout: Layout, bounds: ContributionBounds, sets: bool) -> ReleaseSpec {
+    let text = key_type(layout);
+    let lattice = |centred| Lattice::new(&DataType::Float64, -1.0, 3.0, centred).unwrap();
+    let sum = |centred, filter| Measure { kind: MeasureKind::Sum { argument: 0, lattice: lattice(centred) }, filter };
+    let candidates = Candidates { lo: -1.0, step: 0.25, count: 17 };
+    let mut keys = vec![Arc::new(Field::new("key", text, true)), Arc::new(Field::new("other", DataType::Int64, true))];
+    if sets {
+        keys.push(Arc::new(Field::new("set", DataType::Int32, true)));
+    }
+    ReleaseSpec {
+        unit_domain: "person".into(),
+        keys,
+        arguments: 1,
+        filters: 1,
+        measures: vec![
+            Measure { kind: MeasureKind::Rows, filter: None },
+            Measure { kind: MeasureKind::Rows, filter: Some(0) },
+            Measure { kind: MeasureKind::Values { argument: 0 }, filter: None },
+            sum(false, None),
+            sum(true, Some(0)),
+            Measure { kind: MeasureKind::Units, filter: Some(0) },
+            Measure { kind: MeasureKind::Distinct { argument: 0 }, filter: None },
+        ],
+        histograms: vec![
+            Histogram { argument: 0, filter: None, candidates },
+            Histogram { argument: 0, filter: Some(0), candidates },
+        ],
+        quantiles: Vec::new(),
+        outputs: Vec::new(),
+        bounds,
+        min_group_size: 1,
+        groups: Groups::Private,
+        sets: sets.then(|| GroupingSets { key: 2, groups: vec![(0, bounds.groups - 1), (1, 1)] }),
+        epochs: layout.epochs.then(|| EpochsRead { kind: EpochKind::Month, by_dataset: BTreeMap::new() }),
+    }
+}
+
+fn key_type(layout: Layout) -> DataType {
+    if layout.dictionaries {
+        DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+    } else {
+        DataType::Utf8View
+    }
+}
+
+fn input(layout: Layout, spec: &ReleaseSpec) -> SchemaRef {
+    let unit = if layout.text_units { DataType::Utf8View } else { DataType::Int64 };
+    let mut fields = vec![Field::new("unit", unit, false)];
+    if layout.epochs {
+        fields.push(Field::new("epoch", DataType::Int32, false));
+    }
+    fields.extend(spec.keys.iter().map(|key| key.as_ref().clone()));
+    fields.push(Field::new("argument0", DataType::Float64, true));
+    fields.push(Field::new("filter0", DataType::Boolean, true));
+    Arc::new(Schema::new(fields))
+}
+
+/// Names of units in the order of their numbers, some of them too long for a view to hold.
+fn named(unit: i64) -> String {
+    if unit % 2 == 0 { format!("u{unit}") } else { format!("u{unit} with a long name of its own") }
+}
+
+fn batch(layout: Layout, schema: &SchemaRef, sets: bool, rows: &[Row]) -> RecordBatch {
+    let text = |key: &Option<u8>| {
+        key.map(|key| if key == 4 { "a key that no view holds whole".into() } else { format!("k{key}") })
+    };
+    let key: ArrayRef = Arc::new(rows.iter().map(|row| text(&row.key)).collect::<StringArray>());
+    let unit: ArrayRef = if layout.text_units {
+        Arc::new(rows.iter().map(|row| Some(named(row.unit))).collect::<StringArray>())
+    } else {
+        Arc::new(rows.iter().map(|row| row.unit - 3).collect::<Int64Array>())
+    };
+    let mut columns = vec![cast(&unit, schema.field(0).data_type()).unwrap()];
+    if layout.epochs {
+        columns.push(Arc::new(rows.iter().map(|row| row.epoch - 1).collect::<Int32Array>()));
+    }
+    columns.push(cast(&key, &key_type(layout)).unwrap());
+    columns.push(Arc::new(rows.iter().map(|row| row.other).collect::<Int64Array>()));
+    if sets {
+        columns.push(Arc::new(rows.iter().map(|row| i32::from(row.other == 2)).collect::<Int32Array>()));
+    }
+    columns.push(Arc::new(rows.iter().map(|row| row.value).collect::<Float64Array>()));
+    columns.push(Arc::new(rows.iter().map(|row| row.passes).collect::<BooleanArray>()));
+    RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
+}
+
+type Group = (i64, Vec<Vec<i128>>, Vec<Vec<(u32, u64)>>);
+
+/// What each group has, so that the order of groups does not matter; groups in which nothing counts are left out.
+fn by_group(sums: &GroupSums) -> BTreeMap<String, Group> {
+    let key = |at: usize| {
+        let text = |column: &ArrayRef| {
+            let column = cast(column, &DataType::Utf8).unwrap();
+            let column = column.as_string::<i32>();
+            if column.is_null(at) { "NULL".to_owned() } else { column.value(at).to_owned() }
+        };
+        sums.keys.iter().map(text).collect::<Vec<_>>().join("|")
+    };
+    let measure = |sums: &Sums, at: usize| match sums {
+        Sums::Whole(sums) => vec![sums[at]],
+        Sums::Values(groups) => groups[at].iter().map(|value| value.cast_signed()).collect(),
+    };
+    (0..sums.units.len())
+        .filter(|at| sums.units[*at] > 0)
+        .map(|at| {
+            let measures = sums.measures.iter().map(|sums| measure(sums, at)).collect();
+            let histograms = sums.histograms.iter().map(|groups| groups[at].clone()).collect();
+            (key(at), (sums.units[at], measures, histograms))
+        })
+        .collect()
+}
+
+const KEY: [u8; 16] = [7; 16];
+
+/// By the operator itself, over partitions of batches.
+fn by_operator(
+    spec: &Arc<ReleaseSpec>,
+    schema: &SchemaRef,
+    partitions: &[Vec<RecordBatch>],
+    meeting: Meeting,
+    memory: usize,
+) -> BTreeMap<String, Group> {
+    let source = MemorySourceConfig::try_new_exec(partitions, Arc::clone(schema), None).unwrap();
+    let exec: Arc<dyn ExecutionPlan> = Arc::new(BoundExec::new(source, Arc::clone(spec), KEY, meeting));
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).build_arc().unwrap();
+    let context = TaskContext::default().with_session_config(SessionConfig::new()).with_runtime(runtime);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let batches = runtime.block_on(async {
+        let exec = if exec.properties().output_partitioning().partition_count() == 1 {
+            exec
+        } else {
+            Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(exec))
+        };
+        collect(exec, Arc::new(context)).await.unwrap()
+    });
+    let mut merge = Merge::new(Arc::clone(spec)).unwrap();
+    batches.iter().for_each(|batch| merge.add(batch).unwrap());
+    by_group(&merge.finish().unwrap())
+}
+
+/// The reference hashes rows of keys as they are encoded, the operator as their type allows: the two agree on what is kept
+/// where nothing has to be chosen, and in how much is kept where it has.
+fn is_chosen(spec: &ReleaseSpec, rows: &[Row]) -> bool {
+    let mut groups: BTreeMap<(i64, i32), std::collections::BTreeSet<(Option<u8>, i64)>> = BTreeMap::new();
+    let mut values: BTreeMap<(i64, i32, Option<u8>, i64), std::collections::BTreeSet<u64>> = BTreeMap::new();
+    for row in rows {
+        let epoch = if spec.epochs.is_some() { row.epoch } else { 0 };
+        groups.entry((row.unit, epoch)).or_default().insert((row.key, row.other));
+        if let Some(value) = row.value.filter(|value| !value.is_nan()) {
+            values.entry((row.unit, epoch, row.key, row.other)).or_default().insert((value + 0.0).to_bits());
+        }
+    }
+    let least = spec
+        .sets
+        .as_ref()
+        .map_or(spec.bounds.groups, |sets| sets.groups.iter().map(|(_, groups)| *groups).min().unwrap_or_default());
+    groups.values().any(|groups| groups.len() as u64 > least)
+        || values.values().any(|values| values.len() as u64 > spec.bounds.rows)
+}
+
+fn split(batches: Vec<RecordBatch>, partitions: usize) -> Vec<Vec<RecordBatch>> {
+    let mut split = vec![Vec::new(); partitions];
+    for (at, batch) in batches.into_iter().enumerate() {
+        split[at % partitions].push(batch);
+    }
+    split
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Whatever the layout, the split and the order of rows: all paths give the same sums, and where nothing is chosen these
+    /// are the reference's.
+    #[test]
+    fn every_path_bounds_alike(
+        rows in prop::collection::vec(row(), 0..150),
+        layout in layout(),
+        sets in any::<bool>(),
+        groups in 2..9u64,
+        per_group in 1..6u64,
+        total in prop::option::of(1..20u64),
+        batch_rows in 1..60usize,
+        partitions in 1..4usize,
+        little in any::<bool>(),
+    ) {
+        let bounds = ContributionBounds { groups, rows: per_group, total_rows: total.map(|total| total.max(per_group)) };
+        let spec = Arc::new(spec(layout, bounds, sets));
+        let schema = input(layout, &spec);
+        let batches = |rows: &[Row]| -> Vec<RecordBatch> {
+            rows.chunks(batch_rows).map(|rows| batch(layout, &schema, sets, rows)).collect()
+        };
+        // So little memory that rows are written to disk time and again; room is left for the sums themselves.
+        let memory = if little { 512 * 1024 } else { 1 << 30 };
+        let unsorted = by_operator(&spec, &schema, &split(batches(&rows), partitions), Meeting::Inside, memory);
+
+        let mut sorted = rows.clone();
+        sorted.sort_by_key(|row| row.unit);
+        let one = by_operator(&spec, &schema, &[batches(&sorted)], Meeting::Inside, 1 << 30);
+        prop_assert_eq!(&unsorted, &one, "in another order");
+        // Partitions that follow each other, and one that does not.
+        let all = batches(&sorted);
+        let cut = all.len() / 2;
+        let following = [all[..cut].to_vec(), all[cut..].to_vec()];
+        let in_order = by_operator(&spec, &schema, &following, Meeting::InOrder, 1 << 30);
+        prop_assert_eq!(&unsorted, &in_order, "in order");
+        let disordered = by_operator(&spec, &schema, &split(batches(&rows), partitions), Meeting::InOrder, 1 << 30);
+        prop_assert_eq!(&unsorted, &disordered, "declared in order, and not");
+
+        let mut reference = reference::Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
+        batches(&rows).iter().for_each(|batch| reference.add(batch).unwrap());
+        let reference = by_group(&reference.finish().unwrap());
+        if is_chosen(&spec, &rows) {
+            let units = |groups: &BTreeMap<String, Group>| groups.values().map(|group| group.0).sum::<i64>();
+            prop_assert!(layout.epochs || units(&unsorted) == units(&reference));
+        } else {
+            prop_assert_eq!(&unsorted, &reference, "by the reference");
+        }
+    }
+}
+
+#[test]
+fn segments_that_share_more_than_a_border_are_no_order() {
+    let sorted_in = |partitions: &[&[i64]]| {
+        let layout = Layout { text_units: false, dictionaries: false, epochs: false };
+        let bounds = ContributionBounds { groups: 3, rows: 2, total_rows: None };
+        let spec = Arc::new(spec(layout, bounds, false));
+        let schema = input(layout, &spec);
+        let row = |unit: &i64| Row { unit: *unit, epoch: 0, key: None, other: 0, value: None, passes: None };
+        let mut segments = Vec::new();
+        for units in partitions {
+            let recorder = super::records::Recorder::new(Arc::clone(&spec), KEY, &schema).unwrap();
+            let mut sorted = super::sorted::Sorted::new(recorder, super::bounder::Bounder::new(&spec, KEY));
+            let rows: Vec<Row> = units.iter().map(row).collect();
+            for rows in rows.chunks(2) {
+                assert!(sorted.add(&batch(layout, &schema, false, rows)).unwrap());
+            }
+            segments.extend(sorted.finish().unwrap().segments);
+        }
+        are_apart(segments)
+    };
+    assert!(sorted_in(&[&[1, 1, 2, 3, 3], &[3, 4, 5]]));
+    assert!(sorted_in(&[&[4, 5, 5], &[1, 2, 4]]));
+    assert!(sorted_in(&[&[3, 4, 1, 2, 3], &[]]));
+    assert!(!sorted_in(&[&[1, 2, 3], &[2, 4]]));
+    assert!(!sorted_in(&[&[1, 2, 5], &[3, 3]]));
+    assert!(!sorted_in(&[&[1, 3, 2, 4]]));
+}
