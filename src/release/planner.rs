@@ -42,8 +42,9 @@ impl ReleasePlanner {
         Self { alone, ..self }
     }
 
-    fn meeting(&self, input: &LogicalPlan) -> Meeting {
-        match (self.alone, is_declared_sorted(input)) {
+    fn meeting(&self, release: &ReleaseNode, input: &LogicalPlan) -> Meeting {
+        // With epochs, the pairs of one unit have to meet: it is counted once for all of them.
+        match (self.alone && release.spec().epochs.is_none(), is_declared_sorted(input)) {
             (true, _) => Meeting::Alone,
             (false, true) => Meeting::InOrder,
             (false, false) => Meeting::Inside,
@@ -70,7 +71,7 @@ impl ExtensionPlanner for ReleasePlanner {
                 Arc::clone(input),
                 Arc::clone(release.spec()),
                 release.selection_key(),
-                self.meeting(logical),
+                self.meeting(release, logical),
             );
             let draw = DrawExec::new(Arc::new(bound), Arc::clone(release.spec()), Arc::clone(release.noise()));
             return Ok(Some(Arc::new(draw)));

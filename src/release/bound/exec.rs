@@ -44,7 +44,7 @@ pub enum Meeting {
     InOrder,
     /// Below it: its input is partitioned by unit. Each partition is bounded by itself.
     Below,
-    /// Each row is all of a unit: it was proven that there is one row a unit.
+    /// Each row is all of a unit: it was proven that there is one row a unit, and there are no epochs.
     Alone,
 }
 

@@ -272,6 +272,14 @@ proptest! {
         let disordered = by_operator(&spec, &schema, &split(batches(&rows), partitions), Meeting::InOrder, 1 << 30);
         prop_assert_eq!(&unsorted, &disordered, "declared in order, and not");
 
+        if !layout.epochs {
+            sorted.dedup_by_key(|row| row.unit);
+            let single = split(batches(&sorted), partitions);
+            let alone = by_operator(&spec, &schema, &single, Meeting::Alone, 1 << 30);
+            let met = by_operator(&spec, &schema, &single, Meeting::Inside, 1 << 30);
+            prop_assert_eq!(&alone, &met, "one row a unit");
+        }
+
         let mut reference = reference::Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
         batches(&rows).iter().for_each(|batch| reference.add(batch).unwrap());
         let reference = by_group(&reference.finish().unwrap());
