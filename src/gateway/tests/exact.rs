@@ -98,6 +98,20 @@ impl Exact {
         release: &AnalysedRelease,
         known: &[Vec<RecordBatch>],
     ) -> Result<(Arc<NoisePlan>, GroupSums), String> {
+        let (noise, sums) = self.below_the_noise(release, known).await?;
+        let mut merge = Merge::new(Arc::clone(&release.spec)).unwrap();
+        for batch in collect(sums, self.engine.state().task_ctx()).await.map_err(|error| error.to_string())? {
+            merge.add(&batch).unwrap();
+        }
+        Ok((noise, merge.finish().unwrap()))
+    }
+
+    /// The plan of a release below its noise, and some noise.
+    pub async fn below_the_noise(
+        &self,
+        release: &AnalysedRelease,
+        known: &[Vec<RecordBatch>],
+    ) -> Result<(Arc<NoisePlan>, Arc<dyn ExecutionPlan>), String> {
         let loss = Loss::Zcdp(Rho::floor_from(0.1).unwrap());
         let price = Price { loss, delta_selection: Delta::floor_from(1e-6).unwrap() };
         let noise = Arc::new(NoisePlan::new(&release.spec, price).map_err(|error| error.to_string())?);
@@ -111,12 +125,7 @@ impl Exact {
         let plan = self.engine.plan_release(node, known.to_vec()).await.map_err(|error| error.to_string())?;
         let any: &dyn std::any::Any = plan.as_ref();
         let draw = any.downcast_ref::<DrawExec>().expect("a draw on top");
-        let sums: Arc<dyn ExecutionPlan> = Arc::clone(draw.input());
-        let mut merge = Merge::new(Arc::clone(&release.spec)).unwrap();
-        for batch in collect(sums, self.engine.state().task_ctx()).await.map_err(|error| error.to_string())? {
-            merge.add(&batch).unwrap();
-        }
-        Ok((noise, merge.finish().unwrap()))
+        Ok((noise, Arc::clone(draw.input())))
     }
 
     /// The statement run plainly over the same tables.

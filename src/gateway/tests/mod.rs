@@ -3,6 +3,7 @@
 mod accuracy;
 mod epochs;
 mod exact;
+mod meeting;
 mod neighbours;
 mod registry;
 mod slt;

@@ -26,6 +26,10 @@ use super::identity::{as_views, integers, is_bytes, is_integer, spread};
 
 /// No code.
 const NONE: u32 = u32::MAX;
+/// How many numbers have a place of their own.
+const NEAR: u64 = 1 << 16;
+/// How many of them lie before the number that is met first.
+const BEFORE: u64 = 1 << 12;
 /// How many of the values that were met last are at hand.
 const AT_HAND: usize = 512;
 
@@ -35,6 +39,12 @@ pub(super) struct Codes {
     /// From the second column on: the code of what was so far, and of the column, to the code of both.
     pairs: Vec<Pairs>,
     column_codes: Vec<u32>,
+}
+
+/// Two codes as one number, near 0 where both are small.
+#[inline]
+const fn paired(a: u32, b: u32) -> u64 {
+    if a < 256 && b < 256 { (a << 8 | b) as u64 } else { (a as u64) << 32 | b as u64 }
 }
 
 /// Codes of pairs of codes.
@@ -79,9 +89,8 @@ impl Codes {
             self.column_codes.clear();
             column.codes(key, &mut self.column_codes)?;
             for (code, of_column) in codes.iter_mut().zip(&self.column_codes) {
-                let pair = u64::from(*code) << 32 | u64::from(*of_column);
                 let next = pairs.parts.len() as u32;
-                let found = pairs.numbers.of(pair, next);
+                let found = pairs.numbers.of(paired(*code, *of_column), next);
                 if found == next {
                     pairs.parts.push((*code, *of_column));
                 }
@@ -272,13 +281,16 @@ impl Met {
 
 /// Codes of numbers of 64 bits.
 struct Numbers {
+    /// Codes of the numbers from `first` on, side by side: dates, years and codes lie close together.
+    near: Vec<u32>,
+    first: Option<u64>,
     at_hand: Vec<(u64, u32)>,
     all: HashMap<u64, u32, hashbrown::DefaultHashBuilder>,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self { at_hand: vec![(0, NONE); AT_HAND], all: HashMap::default() }
+        Self { near: Vec::new(), first: None, at_hand: vec![(0, NONE); AT_HAND], all: HashMap::default() }
     }
 }
 
@@ -286,6 +298,22 @@ impl Numbers {
     /// The code of a number: `next`, from now on, if it was not met before.
     #[inline]
     fn of(&mut self, number: u64, next: u32) -> u32 {
+        let first = *self.first.get_or_insert(number.saturating_sub(BEFORE));
+        let place = number.wrapping_sub(first);
+        if place < NEAR {
+            if place as usize >= self.near.len() {
+                self.near.resize((place as usize + 1).next_power_of_two(), NONE);
+            }
+            let code = &mut self.near[place as usize];
+            if *code == NONE {
+                *code = next;
+            }
+            return *code;
+        }
+        self.far(number, next)
+    }
+
+    fn far(&mut self, number: u64, next: u32) -> u32 {
         let at = spread(number) as usize % AT_HAND;
         let (known, code) = self.at_hand[at];
         if known == number && code != NONE {
@@ -311,7 +339,7 @@ impl Numbers {
     }
 
     fn size(&self) -> usize {
-        AT_HAND * 16 + self.all.capacity() * 24
+        self.near.capacity() * 4 + AT_HAND * 16 + self.all.capacity() * 24
     }
 }
 

@@ -17,7 +17,7 @@ use super::super::spec::ReleaseSpec;
 use super::SelectionKey;
 use super::bounder::Bounder;
 use super::records::{Recorder, Records};
-use super::shards::{self, SHARDS, Shards};
+use super::shards::{self, SHARDS, Shards, Units};
 use super::sums::{GroupSums, emitted, key_schema};
 
 /// Gathers rows, then bounds what each unit adds.
@@ -137,7 +137,9 @@ impl Gathered {
             }
         }
         let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
-        shards::bound(&named, self.spec.epochs.is_some(), bounder, &|from| Ok(keys_from(&self.keys, from)))?;
+        shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &|from| {
+            Ok(keys_from(&self.keys, from))
+        })?;
         Ok(true)
     }
 }

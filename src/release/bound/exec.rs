@@ -30,7 +30,7 @@ use super::SelectionKey;
 use super::bounder::Bounder;
 use super::contributions::{Common, Contributions, Gathered, keys_from};
 use super::records::Recorder;
-use super::shards;
+use super::shards::{self, Units};
 use super::sorted::{Passed, Sorted, are_apart};
 use super::sums::{GroupSums, partial_batch, partial_schema};
 
@@ -300,7 +300,7 @@ impl Work {
         let mut bounder = Bounder::new(&self.spec, self.key);
         bounder.grow(groups);
         let pieces: Vec<_> = borders.iter().zip(&names).map(|(records, names)| (records, names.as_deref())).collect();
-        shards::bound(&pieces, false, &mut bounder, &|from| Ok(keys_from(&keys, from)))?;
+        shards::bound(&pieces, Units::Any, false, &mut bounder, &|from| Ok(keys_from(&keys, from)))?;
         sums.push(bounder.finish(keys));
         Ok(Some(sums))
     }

@@ -58,10 +58,11 @@ impl Shards {
     /// Puts records where their units belong: a counting sort, then one copy a shard and column.
     pub(super) fn add(&mut self, records: &Records) {
         self.shard_of.clear();
-        let shift = u64::BITS - SHARD_BITS;
         match &records.ids {
-            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| (spread(*id) >> shift) as u8)),
-            Ids::Wide(ids) => self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> shift) as u8)),
+            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| shard_of(*id))),
+            Ids::Wide(ids) => {
+                self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> (u64::BITS - SHARD_BITS)) as u8));
+            }
         }
         let mut starts = [0u32; SHARDS + 1];
         for shard in &self.shard_of {
@@ -149,16 +150,38 @@ impl Shards {
     }
 }
 
+/// The shard of an integer. Of the integers of one shard no two have the same upper part, so that it names the unit there; and
+/// integers that are far apart, all even say, are spread over all shards even so.
+#[inline]
+const fn shard_of(id: u64) -> u8 {
+    ((id ^ (spread(id >> SHARD_BITS) >> 32)) % SHARDS as u64) as u8
+}
+
 /// Pieces of one shard, and by piece how its groups are called among all.
 pub(super) type Named<'a> = (&'a Records, Option<&'a [u32]>);
 
-/// Bounds all units of a shard.
+/// Which units some pieces are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Units {
+    /// Those of one shard.
+    OfOneShard,
+    /// Any.
+    Any,
+}
+
+/// Bounds all units of some pieces, which hold all records of these.
 ///
 /// # Errors
 /// When keys cannot be hashed.
-pub(super) fn bound(pieces: &[Named<'_>], epochs: bool, bounder: &mut Bounder, keys: KeysFrom<'_>) -> Result<()> {
+pub(super) fn bound(
+    pieces: &[Named<'_>],
+    of: Units,
+    epochs: bool,
+    bounder: &mut Bounder,
+    keys: KeysFrom<'_>,
+) -> Result<()> {
     let Some((first, _)) = pieces.first() else { return Ok(()) };
-    let (units, unit_of) = units(pieces)?;
+    let (units, unit_of) = units(pieces, of)?;
     // By unit where its records begin: a counting sort.
     let mut starts = vec![0u32; units.len() + 1];
     for unit in unit_of.iter().flatten() {
@@ -193,15 +216,39 @@ pub(super) fn bound(pieces: &[Named<'_>], epochs: bool, bounder: &mut Bounder, k
 }
 
 /// The units of all pieces, each once, and by piece the unit of each record.
-fn units(pieces: &[Named<'_>]) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
+fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
     let mut table: HashTable<u32> = HashTable::new();
     let mut unit_of = Vec::with_capacity(pieces.len());
     match &pieces.first().map(|(records, _)| &records.ids) {
         Some(Ids::Narrow(_)) => {
-            let mut units: Vec<u64> = Vec::new();
+            let mut all = Vec::with_capacity(pieces.len());
             for (records, _) in pieces {
                 let Ids::Narrow(ids) = &records.ids else { return internal_err!("identities of two widths") };
-                unit_of.push(find(ids, &mut units, &mut table, spread));
+                all.push(ids);
+            }
+            let mut units: Vec<u64> = Vec::new();
+            let shift = if of == Units::OfOneShard { SHARD_BITS } else { 0 };
+            let upper = || all.iter().flat_map(|ids| ids.iter()).map(|id| id >> shift);
+            let (least, most) = upper().fold((u64::MAX, 0), |(least, most), part| (least.min(part), most.max(part)));
+            let records: usize = all.iter().map(|ids| ids.len()).sum();
+            if most.saturating_sub(least) < 2 * records as u64 + 1_024 {
+                // Integers that lie close together: a place for each, and nothing to search.
+                let mut places = vec![u32::MAX; (most.saturating_sub(least) + 1) as usize];
+                for ids in all {
+                    let place = |id: &u64| {
+                        let unit = &mut places[((id >> shift) - least) as usize];
+                        if *unit == u32::MAX {
+                            *unit = units.len() as u32;
+                            units.push(*id);
+                        }
+                        *unit
+                    };
+                    unit_of.push(ids.iter().map(place).collect());
+                }
+            } else {
+                for ids in all {
+                    unit_of.push(find(ids, &mut units, &mut table, spread));
+                }
             }
             Ok((units.into_iter().map(u128::from).collect(), unit_of))
         }
@@ -224,7 +271,7 @@ fn find<T: Copy + PartialEq>(
     table: &mut HashTable<u32>,
     hash: impl Fn(T) -> u64,
 ) -> Vec<u32> {
-    // The first bits, which chose the shard, are alike.
+    // Bits that chose the shard are alike.
     let hash = |id: T| hash(id).rotate_left(SHARD_BITS + 9);
     let mut found: Vec<u32> = Vec::with_capacity(ids.len());
     for (at, id) in ids.iter().enumerate() {

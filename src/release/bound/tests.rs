@@ -12,13 +12,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionConfig;
 use proptest::prelude::*;
 
 use super::sorted::are_apart;
-use super::{BoundExec, GroupSums, Meeting, Sums};
+use super::{BoundExec, Contributions, GroupSums, Meeting, Sums};
 use crate::policy::EpochKind;
 use crate::release::draw::Merge;
 use crate::release::{
@@ -186,9 +187,26 @@ fn by_operator(
     meeting: Meeting,
     memory: usize,
 ) -> BTreeMap<String, Group> {
+    try_operator(spec, schema, partitions, meeting, memory, true).unwrap()
+}
+
+/// The same, where there may be no disk to write to, or not room enough.
+fn try_operator(
+    spec: &Arc<ReleaseSpec>,
+    schema: &SchemaRef,
+    partitions: &[Vec<RecordBatch>],
+    meeting: Meeting,
+    memory: usize,
+    has_disk: bool,
+) -> datafusion::common::Result<BTreeMap<String, Group>> {
     let source = MemorySourceConfig::try_new_exec(partitions, Arc::clone(schema), None).unwrap();
     let exec: Arc<dyn ExecutionPlan> = Arc::new(BoundExec::new(source, Arc::clone(spec), KEY, meeting));
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).build_arc().unwrap();
+    let disk = if has_disk { DiskManagerMode::OsTmpDirectory } else { DiskManagerMode::Disabled };
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_limit(memory, 1.0)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
+        .build_arc()
+        .unwrap();
     let context = TaskContext::default().with_session_config(SessionConfig::new()).with_runtime(runtime);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let batches = runtime.block_on(async {
@@ -197,11 +215,11 @@ fn by_operator(
         } else {
             Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(exec))
         };
-        collect(exec, Arc::new(context)).await.unwrap()
-    });
+        collect(exec, Arc::new(context)).await
+    })?;
     let mut merge = Merge::new(Arc::clone(spec)).unwrap();
     batches.iter().for_each(|batch| merge.add(batch).unwrap());
-    by_group(&merge.finish().unwrap())
+    Ok(by_group(&merge.finish().unwrap()))
 }
 
 /// The reference hashes rows of keys as they are encoded, the operator as their type allows: the two agree on what is kept
@@ -247,7 +265,6 @@ proptest! {
         total in prop::option::of(1..20u64),
         batch_rows in 1..60usize,
         partitions in 1..4usize,
-        little in any::<bool>(),
     ) {
         let bounds = ContributionBounds { groups, rows: per_group, total_rows: total.map(|total| total.max(per_group)) };
         let spec = Arc::new(spec(layout, bounds, sets));
@@ -255,9 +272,17 @@ proptest! {
         let batches = |rows: &[Row]| -> Vec<RecordBatch> {
             rows.chunks(batch_rows).map(|rows| batch(layout, &schema, sets, rows)).collect()
         };
-        // So little memory that rows are written to disk time and again; room is left for the sums themselves.
-        let memory = if little { 512 * 1024 } else { 1 << 30 };
-        let unsorted = by_operator(&spec, &schema, &split(batches(&rows), partitions), Meeting::Inside, memory);
+        let unsorted = by_operator(&spec, &schema, &split(batches(&rows), partitions), Meeting::Inside, 1 << 30);
+
+        let disk = Arc::new(DiskManagerBuilder::default().build().unwrap());
+        let mut spilled = Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
+        for (at, batch) in batches(&rows).iter().enumerate() {
+            spilled.add(batch).unwrap();
+            if at % 3 == 1 {
+                spilled.spill(&disk).unwrap();
+            }
+        }
+        prop_assert_eq!(&unsorted, &by_group(&spilled.finish().unwrap()), "by way of the disk");
 
         let mut sorted = rows.clone();
         sorted.sort_by_key(|row| row.unit);
@@ -290,6 +315,33 @@ proptest! {
             prop_assert_eq!(&unsorted, &reference, "by the reference");
         }
     }
+}
+
+#[test]
+fn rows_go_to_disk_when_memory_is_short() {
+    let layout = Layout { text_units: true, dictionaries: false, epochs: false };
+    let bounds = ContributionBounds { groups: 3, rows: 2, total_rows: None };
+    let spec = Arc::new(spec(layout, bounds, false));
+    let schema = input(layout, &spec);
+    let row = |at: i64| {
+        let value = (at % 11 > 0).then_some((at % 37) as f64 / 7.0 - 2.0);
+        Row {
+            unit: at * 7919 % 5003,
+            epoch: 0,
+            key: Some((at % 5) as u8),
+            other: at % 3,
+            value,
+            passes: Some(at % 2 == 0),
+        }
+    };
+    let rows: Vec<Row> = (0..60_000).map(row).collect();
+    let batches: Vec<_> = rows.chunks(1_000).map(|rows| batch(layout, &schema, false, rows)).collect();
+    let partitions = split(batches, 2);
+    let expected = by_operator(&spec, &schema, &partitions, Meeting::Inside, 1 << 30);
+    let little = 3 << 20;
+    assert_eq!(by_operator(&spec, &schema, &partitions, Meeting::Inside, little), expected);
+    // It was too little: without a disk there is no answer.
+    assert!(try_operator(&spec, &schema, &partitions, Meeting::Inside, little, false).is_err());
 }
 
 #[test]
