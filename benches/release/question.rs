@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use clap::ValueEnum;
+use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
@@ -119,8 +120,17 @@ impl Question {
             columns: columns.collect(),
         };
         let options = Options { bounds, with_error_columns: false, max_cells: 1_000, diagnostics: false, today: TODAY };
-        let Outcome::Done(analysed) = analyse(&planned, &options, &PublicRows::none()).map_err(text)? else {
-            return Err("rows of a public table are wanted".to_owned());
+        let mut public = PublicRows::none();
+        let analysed = loop {
+            match analyse(&planned, &options, &public).map_err(text)? {
+                Outcome::Done(analysed) => break analysed,
+                Outcome::Wants(plans) => {
+                    for plan in plans {
+                        let rows = engine.run_post(&plan, Vec::new(), Vec::new()).await.map_err(text)?;
+                        public.insert(&plan, scalars(&rows)?);
+                    }
+                }
+            }
         };
         let release = &analysed.releases()[0];
         // ε = 1 and δ = 1e-7 in all, half of δ for the conversion and half for the selection of groups.
@@ -166,6 +176,14 @@ pub fn differences(answer: &Numbers, other: &Numbers) -> Option<(f64, f64)> {
     found.retain(|difference| !difference.is_nan());
     found.sort_by(f64::total_cmp);
     Some((*found.get(found.len() / 2)?, *found.last()?))
+}
+
+fn scalars(batches: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, String> {
+    let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
+    let of = |(batch, row): (&RecordBatch, usize)| {
+        batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row)).collect::<Result<_, _>>()
+    };
+    rows.map(of).collect::<Result<_, _>>().map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {
