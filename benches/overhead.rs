@@ -16,7 +16,7 @@ use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use tollgate::config::{self, Config};
 use tollgate::gateway::administration::Administration;
-use tollgate::gateway::{Caller, Code, Gateway, Question};
+use tollgate::gateway::{Caller, Gateway, Question};
 use tollgate::ledger::Role;
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::Layer;
@@ -130,7 +130,7 @@ async fn run(
                 while begin.elapsed() < LASTS {
                     let asked = Instant::now();
                     let answer = gateway.ask(&caller, next(client, took.len())).await;
-                    let answer = answer.unwrap_or_else(|error| panic!("{:?} {error}", error.code as Code));
+                    let answer = answer.unwrap_or_else(|error| panic!("{:?} {error}", error.code));
                     assert_eq!(answer.rows.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
                     took.push(asked.elapsed());
                 }

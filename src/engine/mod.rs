@@ -28,7 +28,7 @@ use thiserror::Error;
 use crate::catalog::SQL_CATALOG;
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
 
-use memory::{QueryMemory, SharedMemory};
+use memory::SharedMemory;
 use threads::Threads;
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
@@ -83,8 +83,8 @@ pub struct PostPlan(LogicalPlan);
 pub struct Engine {
     state: SessionState,
     memory: Arc<SharedMemory>,
-    /// The memory of what is computed beside releases.
-    beside: Arc<QueryMemory>,
+    /// In which runs what is computed beside releases.
+    beside: Arc<TaskContext>,
     threads: Threads,
 }
 
@@ -134,9 +134,8 @@ impl Engine {
             None => DiskManagerMode::OsTmpDirectory,
         };
         let memory = SharedMemory::new(config.memory_bytes, config.concurrent_queries);
-        let beside = memory.beside();
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::clone(&beside) as _)
+            .with_memory_pool(memory.beside())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
             .build_arc()?;
         let mut builder =
@@ -146,7 +145,9 @@ impl Engine {
         }
         *builder.table_functions() = Some(std::collections::HashMap::new());
         let threads = Threads::new(config.threads).map_err(DataFusionError::IoError)?;
-        Ok(Self { state: builder.build(), memory, beside, threads })
+        let state = builder.build();
+        let beside = state.task_ctx();
+        Ok(Self { state, memory, beside, threads })
     }
 
     /// The state that SQL is planned with.
@@ -177,7 +178,10 @@ impl Engine {
     /// # Errors
     /// When the data cannot be read, or memory runs out.
     pub async fn run_release(&self, plan: Arc<dyn ExecutionPlan>) -> Result<RecordBatch, EngineError> {
-        let mut batches = self.collect(plan, self.memory.query()).await?;
+        let runtime = RuntimeEnvBuilder::from_runtime_env(self.state.runtime_env());
+        let runtime = runtime.with_memory_pool(self.memory.query()).build_arc()?;
+        let context = TaskContext::from(&self.state).with_runtime(runtime);
+        let mut batches = self.collect(plan, Arc::new(context)).await?;
         match (batches.pop(), batches.len()) {
             (Some(batch), 0) => Ok(batch),
             (_, more) => Err(EngineError::NotOneBatch(more + 1)),
@@ -248,10 +252,8 @@ impl Engine {
     async fn collect(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        memory: Arc<QueryMemory>,
+        context: Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>, EngineError> {
-        let runtime = RuntimeEnvBuilder::from_runtime_env(self.state.runtime_env()).with_memory_pool(memory);
-        let context = TaskContext::from(&self.state).with_runtime(runtime.build_arc()?);
-        Ok(self.threads.run(collect(plan, Arc::new(context))).await?)
+        Ok(self.threads.run(collect(plan, context)).await?)
     }
 }

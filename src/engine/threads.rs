@@ -48,3 +48,6 @@ impl Drop for Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

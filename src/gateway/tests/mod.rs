@@ -4,6 +4,7 @@ mod accuracy;
 mod admission;
 mod epochs;
 mod exact;
+mod kept;
 mod neighbours;
 mod overload;
 mod registry;

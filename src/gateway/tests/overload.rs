@@ -14,7 +14,7 @@ use crate::ledger::{Actor, Role};
 const SQL: &str = "SELECT origin, count(*) AS n FROM united.flights GROUP BY origin";
 
 /// Over the flights of one airline, for statistics alone.
-async fn gateway(engine: config::Engine) -> (Arc<Gateway>, TempDir) {
+pub(super) async fn gateway(engine: config::Engine) -> (Arc<Gateway>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let policy = std::fs::read_to_string(repository.join("policies/airlines/united.flights.toml")).unwrap();
@@ -48,7 +48,7 @@ fn analyst(consumer: &str) -> Caller {
     Caller { role: Role::Analyst, consumer, agency: None, owner: None, token: Uuid::nil() }
 }
 
-async fn ask(gateway: &Gateway, consumer: &str, sql: &str, dry_run: bool) -> Result<Answer, GatewayError> {
+pub(super) async fn ask(gateway: &Gateway, consumer: &str, sql: &str, dry_run: bool) -> Result<Answer, GatewayError> {
     let purpose = Some("statistics".to_owned());
     let question = Question { sql: sql.to_owned(), purpose, dry_run, ..Question::default() };
     gateway.ask(&analyst(consumer), question).await
