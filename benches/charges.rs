@@ -44,7 +44,7 @@ fn charge(client: usize) -> Charge {
         precision: 675_000_000,
         idempotency: None,
         query: QueryRecord {
-            query_id: Uuid::new_v4(),
+            query_id: Uuid::now_v7(),
             sql: "SELECT origin, avg(dep_delay) FROM united.flights GROUP BY origin".into(),
             purpose: Some("statistics".into()),
             datasets: vec!["united.flights".into()],

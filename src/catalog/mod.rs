@@ -308,6 +308,28 @@ impl Catalog {
             .collect()
     }
 
+    /// The versions of the data behind `names`, those that exist, each once and in their order: of a collection, those of its
+    /// members. No footer that is known is read again. Blocking I/O.
+    ///
+    /// # Errors
+    /// When the files of one cannot be used.
+    pub fn versions<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a DatasetName>,
+        freshness: Freshness,
+    ) -> Result<Vec<[u8; 32]>, CatalogError> {
+        let mut read = BTreeSet::new();
+        for name in names {
+            match self.entry(name) {
+                Some(Entry::Collection(collection)) => read.extend(&collection.members),
+                Some(Entry::Private(..) | Entry::Public(..)) => drop(read.insert(name)),
+                None => {}
+            }
+        }
+        let sources = read.into_iter().filter_map(|name| Some((name, self.entry(name)?.source()?)));
+        sources.map(|(name, source)| Ok(snapshot(name, source, freshness)?.version)).collect()
+    }
+
     /// The tables behind `names`, those that exist, each at its present data version. Blocking I/O.
     ///
     /// # Errors

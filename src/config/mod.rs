@@ -217,8 +217,19 @@ pub struct Engine {
     pub memory_limit_mb: u64,
     /// How long one query may run, in milliseconds.
     pub timeout_ms: u64,
-    /// How many queries run at once.
+    /// How many queries run at once. Others wait, and consumers take turns.
     pub max_concurrent_queries: usize,
+    /// How many queries of one consumer run at once; half of `max_concurrent_queries` when it is not set.
+    pub max_queries_per_consumer: Option<usize>,
+    /// How many queries wait for others to end; one more is refused.
+    pub max_queued_queries: usize,
+    /// How many queries of one consumer wait.
+    pub max_queued_per_consumer: usize,
+    /// How long a query waits before it is refused, in milliseconds.
+    pub queue_timeout_ms: u64,
+    /// How many threads read and compute for queries, beside those that answer requests; one for each core when it is not
+    /// set.
+    pub threads: Option<usize>,
     /// Into how many partitions a query is split; one for each core when it is not set.
     pub target_partitions: Option<usize>,
     /// The most cells (groups of a product of public keys) that one query may ask for.
@@ -229,6 +240,14 @@ pub struct Engine {
     pub response_quantum_ms: u64,
 }
 
+impl Engine {
+    /// How many queries of one consumer run at once.
+    #[must_use]
+    pub fn queries_per_consumer(&self) -> usize {
+        self.max_queries_per_consumer.unwrap_or_else(|| self.max_concurrent_queries.div_ceil(2)).max(1)
+    }
+}
+
 impl Default for Engine {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -236,6 +255,11 @@ impl Default for Engine {
             memory_limit_mb: 2048,
             timeout_ms: 60_000,
             max_concurrent_queries: cores * 2,
+            max_queries_per_consumer: None,
+            max_queued_queries: 256,
+            max_queued_per_consumer: 32,
+            queue_timeout_ms: 30_000,
+            threads: None,
             target_partitions: None,
             max_cells: 100_000,
             max_sql_bytes: 65_536,
@@ -303,6 +327,11 @@ impl Config {
             ("engine.memory_limit_mb", engine.memory_limit_mb, 64, 16 * 1024 * 1024),
             ("engine.timeout_ms", engine.timeout_ms, 1, 24 * 60 * 60 * 1000),
             ("engine.max_concurrent_queries", wide(engine.max_concurrent_queries), 1, 100_000),
+            ("engine.max_queries_per_consumer", engine.max_queries_per_consumer.map_or(1, wide), 1, 100_000),
+            ("engine.max_queued_queries", wide(engine.max_queued_queries), 0, 1_000_000),
+            ("engine.max_queued_per_consumer", wide(engine.max_queued_per_consumer), 0, 1_000_000),
+            ("engine.queue_timeout_ms", engine.queue_timeout_ms, 0, 24 * 60 * 60 * 1000),
+            ("engine.threads", engine.threads.map_or(1, wide), 1, 4096),
             ("engine.target_partitions", engine.target_partitions.map_or(1, wide), 1, 4096),
             ("engine.max_cells", engine.max_cells, 1, 10_000_000),
             ("engine.max_sql_bytes", wide(engine.max_sql_bytes), 1, 16 * 1024 * 1024),

@@ -4,14 +4,18 @@
 //! ReleaseNode ── optimise ── verify ── plan ── verify ── execute ──▶ drawn batch
 //! post plan   ── verify ── optimise ── plan ── execute ──▶ rows of the answer
 //! ```
+//!
+//! What is executed runs on threads of its own, within a share of the memory.
+
+mod memory;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SessionStateBuilder, disk_manager::DiskManagerBuilder, disk_manager::DiskManagerMode};
@@ -23,6 +27,9 @@ use thiserror::Error;
 
 use crate::catalog::SQL_CATALOG;
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
+
+use memory::SharedMemory;
+use threads::Threads;
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
 #[derive(Debug, Error)]
@@ -51,6 +58,10 @@ impl EngineError {
 pub struct EngineConfig {
     /// Bytes that all queries together may hold.
     pub memory_bytes: usize,
+    /// How many releases are drawn at once: of several, each has a share of the memory.
+    pub concurrent_queries: usize,
+    /// The threads that they run on; the number of cores when absent.
+    pub threads: Option<usize>,
     /// Partitions of a plan; the number of cores when absent.
     pub target_partitions: Option<usize>,
     /// Where to spill; a temporary folder of the system when absent.
@@ -59,14 +70,22 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { memory_bytes: 2 << 30, target_partitions: None, spill_dir: None }
+        Self { memory_bytes: 2 << 30, concurrent_queries: 1, threads: None, target_partitions: None, spill_dir: None }
     }
 }
+
+/// What is computed from releases, optimised and proven to read nothing else than released values and public tables.
+#[derive(Debug, Clone)]
+pub struct PostPlan(LogicalPlan);
 
 /// DataFusion with our operators.
 #[derive(Debug)]
 pub struct Engine {
     state: SessionState,
+    memory: Arc<SharedMemory>,
+    /// In which runs what is computed beside releases.
+    beside: Arc<TaskContext>,
+    threads: Threads,
 }
 
 /// Functions that no query has: they can exhaust memory or end the process on one row, released or not.
@@ -95,7 +114,7 @@ impl Engine {
     /// An engine with these bounds.
     ///
     /// # Errors
-    /// When the spill folder cannot be used.
+    /// When the spill folder cannot be used, or threads cannot be had.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let mut session = SessionConfig::new()
             .with_default_catalog_and_schema(SQL_CATALOG, "public")
@@ -114,10 +133,9 @@ impl Engine {
             Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
         };
-        let top = std::num::NonZeroUsize::MIN;
-        let pool = Arc::new(TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes), top));
+        let memory = SharedMemory::new(config.memory_bytes, config.concurrent_queries);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(pool)
+            .with_memory_pool(memory.beside())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
             .build_arc()?;
         let mut builder =
@@ -126,7 +144,10 @@ impl Engine {
             functions.retain(|function| !REMOVED_FUNCTIONS.contains(&function.name()));
         }
         *builder.table_functions() = Some(std::collections::HashMap::new());
-        Ok(Self { state: builder.build() })
+        let threads = Threads::new(config.threads).map_err(DataFusionError::IoError)?;
+        let state = builder.build();
+        let beside = state.task_ctx();
+        Ok(Self { state, memory, beside, threads })
     }
 
     /// The state that SQL is planned with.
@@ -158,7 +179,10 @@ impl Engine {
     /// # Errors
     /// When the data cannot be read, or memory runs out.
     pub async fn run_release(&self, plan: Arc<dyn ExecutionPlan>) -> Result<RecordBatch, EngineError> {
-        let mut batches = self.collect(plan).await?;
+        let runtime = RuntimeEnvBuilder::from_runtime_env(self.state.runtime_env());
+        let runtime = runtime.with_memory_pool(self.memory.query()).build_arc()?;
+        let context = TaskContext::from(&self.state).with_runtime(runtime);
+        let mut batches = self.collect(plan, Arc::new(context)).await?;
         match (batches.pop(), batches.len()) {
             (Some(batch), 0) => Ok(batch),
             (_, more) => Err(EngineError::NotOneBatch(more + 1)),
@@ -175,28 +199,45 @@ impl Engine {
         drawn: Vec<RecordBatch>,
         known: Vec<Vec<RecordBatch>>,
     ) -> Result<Vec<RecordBatch>, EngineError> {
+        self.run_prepared(&self.prepare_post(plan)?, drawn, known).await
+    }
+
+    /// Optimises and proves what is computed from the releases.
+    ///
+    /// # Errors
+    /// When it reads anything but released values and public tables, or cannot be optimised.
+    pub fn prepare_post(&self, plan: &LogicalPlan) -> Result<PostPlan, EngineError> {
         verify::post_plan(plan)?;
         let plan = self.state.optimize(plan)?;
         verify::post_plan(&plan)?;
-        let plan = self.physical(&plan, ReleasePlanner::new(drawn, known)).await?;
-        self.collect(plan).await
+        Ok(PostPlan(plan))
     }
 
-    /// Plans what is computed from the releases, with nothing drawn: whatever is wrong with it shows before anything is paid.
+    /// Plans it with nothing drawn: whatever is wrong with it shows before anything is paid.
     ///
     /// # Errors
     /// As [`Self::run_post`], but for what fails on values.
-    pub async fn plan_post(
+    pub async fn check_post(
         &self,
-        plan: &LogicalPlan,
+        plan: &PostPlan,
         empty: Vec<RecordBatch>,
         known: Vec<Vec<RecordBatch>>,
     ) -> Result<(), EngineError> {
-        verify::post_plan(plan)?;
-        let plan = self.state.optimize(plan)?;
-        verify::post_plan(&plan)?;
-        self.physical(&plan, ReleasePlanner::new(empty, known)).await?;
-        Ok(())
+        self.physical(&plan.0, ReleasePlanner::new(empty, known)).await.map(|_| ())
+    }
+
+    /// Computes what was prepared.
+    ///
+    /// # Errors
+    /// When it cannot be planned or run.
+    pub async fn run_prepared(
+        &self,
+        plan: &PostPlan,
+        drawn: Vec<RecordBatch>,
+        known: Vec<Vec<RecordBatch>>,
+    ) -> Result<Vec<RecordBatch>, EngineError> {
+        let plan = self.physical(&plan.0, ReleasePlanner::new(drawn, known)).await?;
+        self.collect(plan, Arc::clone(&self.beside)).await
     }
 
     async fn physical(
@@ -208,10 +249,12 @@ impl Engine {
         Ok(planner.create_physical_plan(plan, &self.state).await?)
     }
 
-    /// Runs on a task of its own, which is aborted when the caller goes away.
-    async fn collect(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, EngineError> {
-        let context = self.state.task_ctx();
-        let run = SpawnedTask::spawn(collect(plan, context));
-        Ok(run.join().await.map_err(|error| DataFusionError::External(Box::new(error)))??)
+    /// Runs on the engine's threads, and is ended there when the caller goes away.
+    async fn collect(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<RecordBatch>, EngineError> {
+        Ok(self.threads.run(collect(plan, context)).await?)
     }
 }

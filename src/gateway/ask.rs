@@ -1,35 +1,32 @@
 //! The main job: a question becomes a private answer, charged before it is drawn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::physical_plan::ExecutionPlan;
+use tracing::{Instrument, debug_span};
 use uuid::Uuid;
 
-use crate::accounting::{Delta, Epsilon};
-use crate::analysis::{
-    Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values,
-};
+use crate::accounting::Epsilon;
+use crate::analysis::{Analysed, Options, Outcome, PublicRows, Summable, analyse};
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
-use crate::ledger::{Decision, Entry, HeldRelease, ReleaseKey};
-use crate::release::{ReleaseNode, SelectionKey};
-use crate::sql;
+use crate::sql::{self, Planned};
 
+use super::admission::{NoRoom, Room};
+use super::analyses::{self, Earlier};
 use super::authorise::authorise;
-use super::charge::{Charged, Payer, accounts, charge, lines, summed};
+use super::charge::{Payer, accounts, lines, summed};
+use super::draw::Drawn;
 use super::evidence::Recorded;
-use super::facts::{Facts, answer_schema, decode, encode, under};
-use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
+use super::facts::{Facts, answer_schema, decode, under};
+use super::price::{Priced, cheapest, price};
 use super::{
     Answer, Caller, ChargeLine, Code, FreeAlternative, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
-    budget, explain, run_blocking, translate,
+    ReceiptFacts, budget, explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -65,17 +62,18 @@ impl Gateway {
         self.evidence.check()?;
         check_texts(question)?;
         let now = Utc::now();
-        let catalog = self.current_catalog().await?;
+        let catalog = self.current_catalog().instrument(debug_span!("catalog")).await?;
         let payer = Payer { consumer: caller.analyst()?, agency: caller.agency.as_deref(), now, catalog: &catalog };
-        let (analysed, explain) = self.analyse(caller, question, &catalog, now).await?;
+        let analysis = self.analyse(caller, question, &catalog, now);
+        let (analysed, explain) = analysis.instrument(debug_span!("analyse")).await?;
         let epsilon = asked_epsilon(question, &analysed)?;
-        let priced = price(&analysed, epsilon)?;
+        let priced = debug_span!("price").in_scope(|| price(&analysed, epsilon))?;
         let query_id = Uuid::now_v7();
         if explain {
             return self.explain(&analysed, &priced, query_id, payer).await;
         }
         if analysed.releases().is_empty() {
-            return self.answer_public(&analysed, query_id, question.dry_run).await;
+            return self.answer_public(&analysed, query_id, question.dry_run, payer).await;
         }
         if question.dry_run {
             let would_pay = self.would_pay(&analysed, &priced, payer).await?;
@@ -85,21 +83,70 @@ impl Gateway {
             return Ok(Answer { free: self.summed_from_earlier(&analysed, payer).await?, ..answer });
         }
         let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
-        let drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
+        let mut drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
+        let (rows, receipt) = self.shown(question, query_id, &priced, &analysed, payer, &mut drawn).await?;
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
         let diagnostics = facts.diagnostics(&drawn.batches);
-        let run = self.engine.run_post(analysed.post(), drawn.batches, drawn.known);
-        let rows = match tokio::time::timeout(self.limits.timeout, run).await {
-            Ok(rows) => rows.map_err(|error| translate::post(&error, CHARGED))?,
-            Err(_) => return Err(timed_out()),
-        };
         let earlier = drawn.charged.iter().all(|charged| charged.earlier);
-        let rows = under(&answer_schema(&analysed), rows)?;
-        let recorded = Recorded { query_id, priced: &priced, charged: &drawn.charged, rows: &rows };
-        let receipt = self.record_answer(question, &analysed, payer, recorded).await?;
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
-        let answer = self.finish(&facts, query_id, privacy, Some(rows), payer).await?;
+        let answer = self.finish(&facts, query_id, privacy, Some(rows), payer);
+        let answer = answer.instrument(debug_span!("facts")).await?;
         Ok(Answer { diagnostics, receipt: Some(receipt), ..answer })
+    }
+
+    /// The rows of an answer, which are in the log when this returns, and so is the draw that was not kept yet.
+    async fn shown(
+        &self,
+        question: &Question,
+        query_id: Uuid,
+        priced: &Priced,
+        analysed: &Analysed,
+        payer: Payer<'_>,
+        drawn: &mut Drawn,
+    ) -> Result<(Vec<RecordBatch>, ReceiptFacts), GatewayError> {
+        let unkept = drawn.unkept.take();
+        let rows = match (self.computed(analysed, drawn).await, &unkept) {
+            (Err(error), Some(draw)) => {
+                // Whether it fails may depend on what was drawn: the draw is kept before that is told, so that who asks again
+                // is told the same of the same draw.
+                self.keep(draw).await?;
+                return Err(error);
+            }
+            (rows, _) => rows?,
+        };
+        let record = async |rows: &[RecordBatch], unkept| {
+            let recorded = Recorded { query_id, priced, charged: &drawn.charged, rows };
+            let recorded = self.record_answer(question, analysed, payer, recorded, unkept);
+            recorded.instrument(debug_span!("record")).await
+        };
+        let kept = match record(&rows, unkept).await? {
+            Ok(receipt) => return Ok((rows, receipt)),
+            Err(kept) => kept,
+        };
+        // Another gateway has drawn the same, and was first.
+        drawn.batches.pop();
+        drawn.batches.push(decode(&kept.payload)?);
+        let rows = self.computed(analysed, drawn).await?;
+        let recorded = Recorded { query_id, priced, charged: &drawn.charged, rows: &rows };
+        match self.record_answer(question, analysed, payer, recorded, None).await? {
+            Ok(receipt) => Ok((rows, receipt)),
+            Err(_) => Err(translate::internal("an answer was neither recorded nor refused")),
+        }
+    }
+
+    /// What the SQL makes of the draws.
+    async fn computed(&self, analysed: &Analysed, drawn: &Drawn) -> Result<Vec<RecordBatch>, GatewayError> {
+        let (batches, known) = (drawn.batches.clone(), drawn.known.clone());
+        let run = async {
+            match &drawn.post {
+                Some(post) => self.engine.run_prepared(post, batches, known).await,
+                None => self.engine.run_post(analysed.post(), batches, known).await,
+            }
+        };
+        match tokio::time::timeout(self.limits.timeout, run.instrument(debug_span!("post"))).await {
+            Ok(rows) => under(&answer_schema(analysed), rows.map_err(|error| translate::post(&error, CHARGED))?),
+            Err(_) => Err(timed_out()),
+        }
     }
 
     /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
@@ -164,36 +211,80 @@ impl Gateway {
     }
 
     /// Everything up to the price: policy and SQL alone. A dry run uses the schemas that are known, and opens no file.
+    ///
+    /// Whether the caller may ask is looked at every time; what was analysed before over the same data is not analysed again.
     async fn analyse(
         &self,
         caller: &Caller,
         question: &Question,
         catalog: &Arc<Catalog>,
         now: DateTime<Utc>,
-    ) -> Result<(Analysed, bool), GatewayError> {
-        let parsed = sql::parse(&question.sql, self.limits.sql).map_err(translate::parse)?;
-        let explain = parsed.is_explain();
-        let authorised = authorise(catalog, caller, parsed.tables(), question.purpose.as_deref(), now)?;
+    ) -> Result<(Arc<Analysed>, bool), GatewayError> {
+        let today = now.date_naive();
+        let asked = analyses::asked(question, today);
+        let earlier = asked.as_ref().and_then(|asked| self.analyses.earlier(asked, catalog));
+        let read = || sql::parse(&question.sql, self.limits.sql).map_err(translate::parse);
+        let parsed = if earlier.is_none() { Some(read()?) } else { None };
+        let (names, explain) = match (&earlier, &parsed) {
+            (Some(earlier), _) => (earlier.names.clone(), earlier.explain),
+            (None, Some(parsed)) => (parsed.tables().to_vec(), parsed.is_explain()),
+            (None, None) => (Vec::new(), false),
+        };
+        let authorised = authorise(catalog, caller, &names, question.purpose.as_deref(), now)?;
         let freshness = if question.dry_run || explain { Freshness::Known } else { Freshness::Now };
-        let (names, catalog) = (authorised.names().clone(), Arc::clone(catalog));
-        let tables = run_blocking(move || catalog.tables(&names, freshness))
-            .await?
-            .map_err(|error| translate::catalog(&error))?;
+        let (names_read, of_catalog) = (authorised.names().clone(), Arc::clone(catalog));
+        let same = earlier.clone();
+        let (versions, tables) = run_blocking(move || {
+            let versions = of_catalog.versions(&names_read, freshness)?;
+            if same.is_some_and(|earlier| earlier.versions == versions) {
+                return Ok((Some(versions), None));
+            }
+            let tables = of_catalog.tables(&names_read, freshness)?;
+            // What changed in between is answered, and not remembered.
+            let unchanged = of_catalog.versions(&names_read, Freshness::Known)? == versions;
+            Ok((unchanged.then_some(versions), Some(tables)))
+        })
+        .await?
+        .map_err(|error| translate::catalog(&error))?;
+        let tables = match (tables, earlier) {
+            (None, Some(earlier)) => return Ok((Arc::clone(&earlier.analysed), explain)),
+            (None, None) => return Err(translate::internal("a query has no tables")),
+            (Some(tables), _) => tables,
+        };
+        let parsed = match parsed {
+            Some(parsed) => parsed,
+            None => read()?,
+        };
         let planned = sql::plan(parsed, &tables, self.engine.state()).await.map_err(|error| translate::plan(&error))?;
         let options = Options {
             bounds: question.bounds.clone().unwrap_or_default(),
             with_error_columns: question.with_error_columns,
             max_cells: self.limits.max_cells,
             diagnostics: question.diagnostics,
-            today: now.date_naive(),
+            today,
         };
-        // Which groups there are may depend on public tables: their keys are read, and the analysis made again with them.
+        let analysed = Arc::new(self.analyse_planned(&planned, &options, caller.analyst()?).await?);
+        if let (Some(asked), Some(versions)) = (asked, versions) {
+            let (catalog, analysed) = (Arc::clone(catalog), Arc::clone(&analysed));
+            self.analyses.remember(asked, Earlier { names, versions, catalog, analysed, explain });
+        }
+        Ok((analysed, explain))
+    }
+
+    /// The analysis of a plan. Which groups there are may depend on public tables: their keys are read, and the analysis made
+    /// again with them.
+    async fn analyse_planned(
+        &self,
+        planned: &Planned,
+        options: &Options,
+        consumer: &str,
+    ) -> Result<Analysed, GatewayError> {
         let mut public = PublicRows::none();
         for _ in 0..MAX_ANALYSES {
-            match analyse(&planned, &options, &public).map_err(translate::refusal)? {
-                Outcome::Done(analysed) => return Ok((*analysed, explain)),
+            match analyse(planned, options, &public).map_err(translate::refusal)? {
+                Outcome::Done(analysed) => return Ok(*analysed),
                 Outcome::Wants(plans) => {
-                    let _room = self.room().await?;
+                    let _room = self.room(consumer).await?;
                     for plan in plans {
                         let rows = self.public_in_time(self.engine.run_post(&plan, Vec::new(), Vec::new())).await?;
                         public.insert(&plan, scalars(&rows)?);
@@ -204,266 +295,16 @@ impl Gateway {
         Err(translate::internal("the analysis asks for public rows again and again"))
     }
 
-    /// The drawn values of every release: kept ones where the consumer has paid for them, else paid for and drawn now, in
-    /// order, so that a release finds the values that it reads.
-    async fn released(
-        &self,
-        question: &Question,
-        query_id: Uuid,
-        priced: &Priced,
-        analysed: &Analysed,
-        payer: Payer<'_>,
-        reservation: Option<Uuid>,
-    ) -> Result<Drawn, GatewayError> {
-        let store = self.store.as_ref();
-        let consumer = payer.consumer;
-        let (priced, turns) = self.turns(priced, analysed, consumer).await?;
-        let priced = &priced;
-        let pay = async || {
-            let paid = charge(store, question, query_id, priced, analysed, payer, reservation).await?;
-            self.alerts.charged(paid.iter().flat_map(|paid| &paid.accounts).cloned().collect());
-            Ok::<_, GatewayError>(paid)
-        };
-        let mut all_paid = true;
-        for release in &priced.releases {
-            let paid = store.has_paid(consumer, release.key, release.precision()).await.map_err(translate::ledger)?;
-            all_paid &= paid.is_some();
-        }
-        let mut charged = None;
-        if all_paid {
-            // Kept answers need no room and no plan, but the ledger still says whether the consumer may have them.
-            let paid = pay().await?;
-            if let Some(drawn) = self.held(priced, analysed, consumer, &paid).await? {
-                return Ok(Drawn { charged: paid, ..drawn });
-            }
-            charged = Some(paid);
-        }
-        let _room = self.room().await?;
-        let known = vec![Vec::new(); analysed.known().len()];
-        let mut drawn = Drawn { batches: Vec::new(), noise: Vec::new(), known, charged: Vec::new() };
-        let (mut computed, mut fan_outs) = (0, FanOuts::default());
-        // What is public is computed, and what can be planned and proven is, before anything is paid for: what fails here
-        // cannot depend on the data.
-        self.compute_known(analysed, 0, &mut computed, &mut drawn).await?;
-        self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
-        for (release, noise) in analysed.releases().iter().zip(&priced.releases) {
-            self.plan_release(release, noise, &drawn.known).await.map_err(translate::engine)?;
-        }
-        let empty: Vec<RecordBatch> = analysed
-            .releases()
-            .iter()
-            .map(|release| RecordBatch::new_empty(crate::release::output_schema(&release.spec)))
-            .collect();
-        for plan in analysed.known().iter().map(|known| &known.plan).chain([analysed.post()]) {
-            let planned = self.engine.plan_post(plan, empty.clone(), drawn.known.clone()).await;
-            planned.map_err(|error| translate::post(&error, "nothing was charged"))?;
-        }
-        let charged = match charged {
-            Some(charged) => charged,
-            None => pay().await?,
-        };
-        for (at, (release, charge)) in analysed.releases().iter().zip(&charged).enumerate() {
-            self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
-            self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
-            // Paid for earlier at another precision, and not drawn then: it is drawn as it was paid for.
-            let noise = priced.releases[at].at(release, charge.precision, charge.delta)?;
-            let held = store.held_for(consumer, noise.key, charge.precision).await.map_err(translate::ledger)?;
-            let held = match held {
-                // Another consumer's identical release, paid for at the same price: one draw is shown to both.
-                Some(held) => {
-                    if !charge.earlier {
-                        let datasets = release.datasets.keys().map(ToString::to_string).collect();
-                        let decision = Decision::Shown { charge: charge.id, datasets };
-                        let entry = Entry { at: payer.now, by: None, decision };
-                        store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
-                    }
-                    held
-                }
-                None => self.draw(release, &noise, charge, &drawn.known).await?,
+    /// Waits in the consumer's line for room to run.
+    pub(super) async fn room(&self, consumer: &str) -> Result<Room, GatewayError> {
+        self.admission.room(consumer).await.map_err(|none| {
+            let (why, hint) = match none {
+                NoRoom::Full => ("too many queries wait already", "try again in a moment"),
+                NoRoom::FullOfOne => ("too many of your queries wait already", "ask one after another"),
+                NoRoom::TimedOut => ("the query waited as long as it may for others to end", "try again in a moment"),
             };
-            drawn.batches.push(decode(&held.payload)?);
-            drawn.noise.push(noise);
-        }
-        self.compute_known(analysed, analysed.releases().len(), &mut computed, &mut drawn).await?;
-        drawn.charged = charged;
-        drop(turns);
-        Ok(drawn)
-    }
-
-    /// The kept draws of all releases, if there is one of each.
-    async fn held(
-        &self,
-        priced: &Priced,
-        analysed: &Analysed,
-        consumer: &str,
-        charged: &[Charged],
-    ) -> Result<Option<Drawn>, GatewayError> {
-        let mut drawn = Drawn::default();
-        for ((release, noise), charged) in analysed.releases().iter().zip(&priced.releases).zip(charged) {
-            let held = self.store.held_for(consumer, noise.key, noise.precision()).await.map_err(translate::ledger)?;
-            let Some(held) = held else { return Ok(None) };
-            drawn.noise.push(noise.at(release, held.precision, charged.delta)?);
-            drawn.batches.push(decode(&held.payload)?);
-        }
-        drawn.known = vec![Vec::new(); analysed.known().len()];
-        let mut computed = 0;
-        self.compute_known(analysed, analysed.releases().len(), &mut computed, &mut drawn).await?;
-        Ok(Some(drawn))
-    }
-
-    /// Computes the relations that need no more than the first `releases` draws, and are not computed yet.
-    async fn compute_known(
-        &self,
-        analysed: &Analysed,
-        releases: usize,
-        computed: &mut usize,
-        drawn: &mut Drawn,
-    ) -> Result<(), GatewayError> {
-        while let Some(known) = analysed.known().get(*computed).filter(|known| known.after <= releases) {
-            let run = self.engine.run_post(&known.plan, drawn.batches.clone(), drawn.known.clone());
-            let told = if known.after == 0 { "nothing was charged" } else { CHARGED };
-            drawn.known[*computed] = match tokio::time::timeout(self.limits.timeout, run).await {
-                Ok(rows) => rows.map_err(|error| translate::post(&error, told))?,
-                Err(_) => return Err(timed_out()),
-            };
-            *computed += 1;
-        }
-        Ok(())
-    }
-
-    async fn plan_release(
-        &self,
-        release: &AnalysedRelease,
-        noise: &PricedRelease,
-        known: &[Vec<RecordBatch>],
-    ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
-        let value = |index: usize| scalar_of(known.get(index)?);
-        let node = with_values(&release.input, value).and_then(|input| {
-            let (spec, plan) = (Arc::clone(&release.spec), Arc::clone(&noise.noise));
-            ReleaseNode::new(input, spec, plan, selection_key(noise.key))
-        })?;
-        self.engine.plan_release(node, known.to_vec()).await
-    }
-
-    /// Draws a release that is paid for, and keeps it.
-    async fn draw(
-        &self,
-        release: &AnalysedRelease,
-        noise: &PricedRelease,
-        charged: &Charged,
-        known: &[Vec<RecordBatch>],
-    ) -> Result<HeldRelease, GatewayError> {
-        let plan = self.plan_release(release, noise, known).await.map_err(translate::charged_engine)?;
-        let batch = self.in_time(self.engine.run_release(plan)).await?;
-        let facts = serde_json::json!({
-            "units": noise.noise.units(),
-            "measures": noise.noise.measures(),
-            "quantiles": noise.noise.quantiles(),
-            "cost": noise.cost(),
-        });
-        self.store
-            .keep_release(noise.key, charged.precision, charged.id, &encode(&batch)?, &facts.to_string())
-            .await
-            .map_err(translate::ledger)
-    }
-
-    /// Refuses a join in which one private row would meet many known ones: the work, and whether it is done in time, would
-    /// tell whether the private row is there (DESIGN 4.4). For public ones that is before anything is charged; for
-    /// released ones it is decided by released values.
-    async fn check_fan_outs(
-        &self,
-        analysed: &Analysed,
-        known: &[Vec<RecordBatch>],
-        computed: usize,
-        fan_outs: &mut FanOuts,
-    ) -> Result<(), GatewayError> {
-        fan_outs.checked.resize(analysed.fan_outs().len(), false);
-        for (at, plan) in analysed.fan_outs().iter().enumerate() {
-            if fan_outs.checked[at] || known_of(plan).iter().any(|index| *index >= computed) {
-                continue;
-            }
-            let rows = self.in_time(self.engine.run_post(plan, Vec::new(), known.to_vec())).await?;
-            let most = rows
-                .first()
-                .filter(|batch| batch.num_rows() == 1)
-                .and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>())
-                .map_or(0, |most| if most.is_null(0) { 0 } else { most.value(0) });
-            fan_outs.checked[at] = true;
-            fan_outs.product = fan_outs.product.saturating_mul(most.max(1));
-        }
-        if fan_outs.product <= MAX_FAN_OUT {
-            return Ok(());
-        }
-        Err(GatewayError::new(
-            Code::QueryNotPrivate,
-            format!(
-                "one private row would be joined to {} public or released rows, and at most {MAX_FAN_OUT} are answered",
-                fan_outs.product
-            ),
-        )
-        .with_hint("join on a column that identifies a row of the other table"))
-    }
-
-    /// Waits for the turn to draw each release, and names each by the draws that it will read: where the consumer has paid for
-    /// a more exact draw of an inner release, that is the one.
-    async fn turns(
-        &self,
-        priced: &Priced,
-        analysed: &Analysed,
-        consumer: &str,
-    ) -> Result<(Priced, Vec<tokio::sync::OwnedMutexGuard<()>>), GatewayError> {
-        let mut named = self.named(priced, analysed, consumer).await?;
-        for _ in 0..MAX_TURNS {
-            // In the order of their keys, so that two queries never wait for each other.
-            let keys: BTreeSet<ReleaseKey> = named.releases.iter().map(|release| release.key).collect();
-            let mut turns = Vec::with_capacity(keys.len());
-            for key in &keys {
-                turns.push(self.in_flight.turn(*key).await);
-            }
-            let again = self.named(&named, analysed, consumer).await?;
-            if again.releases.iter().all(|release| keys.contains(&release.key)) {
-                return Ok((again, turns));
-            }
-            named = again;
-        }
-        Err(GatewayError::new(
-            Code::Overloaded,
-            "the same question is being answered again and again; nothing was charged",
-        )
-        .with_hint("try again in a moment"))
-    }
-
-    async fn named(&self, priced: &Priced, analysed: &Analysed, consumer: &str) -> Result<Priced, GatewayError> {
-        let mut named = priced.clone();
-        let mut draws: Vec<Draw> = Vec::with_capacity(named.releases.len());
-        for (release, priced) in analysed.releases().iter().zip(&mut named.releases) {
-            let inner: Vec<Draw> = release.reads.iter().filter_map(|read| draws.get(*read)).copied().collect();
-            priced.key = key(release, priced.accounting, &inner);
-            let mut draw = Draw::of(priced);
-            let held = self.store.held_for(consumer, draw.key, draw.precision).await.map_err(translate::ledger)?;
-            if let Some(held) = held {
-                let costs = self.store.costs_of(held.charge_id).await.map_err(translate::ledger)?;
-                draw.precision = held.precision;
-                draw.delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
-            } else if let Some(paid) =
-                self.store.has_paid(consumer, draw.key, draw.precision).await.map_err(translate::ledger)?
-            {
-                draw.precision = paid;
-            }
-            draws.push(draw);
-        }
-        Ok(named)
-    }
-
-    /// Waits a while for room to run.
-    async fn room(&self) -> Result<tokio::sync::SemaphorePermit<'_>, GatewayError> {
-        match tokio::time::timeout(self.limits.timeout, self.admission.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => {
-                Err(GatewayError::new(Code::Overloaded, "the gateway has no room for the query; nothing was charged")
-                    .with_hint("try again in a moment"))
-            }
-        }
+            GatewayError::new(Code::Overloaded, format!("{why}; nothing was charged")).with_hint(hint)
+        })
     }
 
     /// Runs what reads public tables alone within the time limit.
@@ -479,7 +320,10 @@ impl Gateway {
     }
 
     /// Runs within the time limit. What takes longer was charged as if it had been answered.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, GatewayError> {
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, GatewayError> {
         match tokio::time::timeout(self.limits.timeout, work).await {
             Ok(done) => done.map_err(translate::engine),
             Err(_) => Err(timed_out()),
@@ -509,12 +353,18 @@ impl Gateway {
     }
 
     /// A query of public tables alone: no unit is in it, and it costs nothing.
-    async fn answer_public(&self, analysed: &Analysed, query_id: Uuid, dry_run: bool) -> Result<Answer, GatewayError> {
+    async fn answer_public(
+        &self,
+        analysed: &Analysed,
+        query_id: Uuid,
+        dry_run: bool,
+        payer: Payer<'_>,
+    ) -> Result<Answer, GatewayError> {
         let schema = answer_schema(analysed);
         let rows = if dry_run {
             None
         } else {
-            let _room = self.room().await?;
+            let _room = self.room(payer.consumer).await?;
             let rows = self.public_in_time(self.engine.run_post(analysed.post(), Vec::new(), Vec::new())).await?;
             Some(under(&schema, rows)?)
         };
@@ -580,31 +430,11 @@ fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>
     cheapest(analysed, target.relative, target.group_size as f64).map(Some)
 }
 
-/// The drawn releases of a query, and what was computed from them on the way.
-#[derive(Default)]
-struct Drawn {
-    batches: Vec<RecordBatch>,
-    noise: Vec<PricedRelease>,
-    known: Vec<Vec<RecordBatch>>,
-    charged: Vec<Charged>,
-}
-
-/// Which joins to known relations have been looked at, and how many rows one private row meets over these.
-struct FanOuts {
-    checked: Vec<bool>,
-    product: i64,
-}
-
-impl Default for FanOuts {
-    fn default() -> Self {
-        Self { checked: Vec::new(), product: 1 }
-    }
-}
-
 /// What is said of the charge when something fails after it.
-const CHARGED: &str = "the releases below it were drawn and charged, and are free when they are asked for again";
+pub(super) const CHARGED: &str =
+    "the releases below it were drawn and charged, and are free when they are asked for again";
 
-fn timed_out() -> GatewayError {
+pub(super) fn timed_out() -> GatewayError {
     GatewayError::new(
         Code::TimedOut,
         "the query took longer than the gateway allows, and was charged as if it had been answered",
@@ -612,22 +442,8 @@ fn timed_out() -> GatewayError {
     .with_hint("ask for less: fewer groups, a tighter WHERE; the same question again is not charged again")
 }
 
-/// How often the draws that a release reads may change while it waits for its turn.
-const MAX_TURNS: usize = 8;
 /// How often a query is analysed: once more for each level of public keys that it groups by.
 const MAX_ANALYSES: usize = 8;
-
-/// How many public rows one private row may be joined to, over all joins of a query.
-const MAX_FAN_OUT: i64 = 64;
-
-/// The key of the hash by which a unit's groups are chosen: fixed by the release, so that drawing it again (another
-/// price, a restart) keeps the same groups.
-fn selection_key(key: ReleaseKey) -> SelectionKey {
-    let derived = blake3::derive_key("tollgate 2026 group selection", &key.0);
-    let mut half = SelectionKey::default();
-    half.copy_from_slice(&derived[..16]);
-    half
-}
 
 /// Rows of a small result as values.
 fn scalars(rows: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, GatewayError> {
@@ -640,10 +456,4 @@ fn scalars(rows: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, GatewayError> 
         }
     }
     Ok(values)
-}
-
-/// The value of a scalar subquery: that of its one row, NULL where it has none. `None` while it is not computed.
-fn scalar_of(rows: &[RecordBatch]) -> Option<ScalarValue> {
-    let batch = rows.iter().find(|batch| batch.num_rows() > 0)?;
-    ScalarValue::try_from_array(batch.column(0), 0).ok()
 }

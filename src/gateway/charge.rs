@@ -189,10 +189,19 @@ pub(super) struct Charged {
     pub(super) delta: Delta,
     /// Whether it was paid for before this question.
     pub(super) earlier: bool,
+    /// Whether it was charged now, and nobody had paid for the same draw before: then none is kept.
+    pub(super) first: bool,
     /// What was charged now.
     pub(super) lines: Vec<ChargeLine>,
     /// The accounts that were charged now.
     pub(super) accounts: Vec<AccountCharge>,
+}
+
+impl Charged {
+    /// What a charge has paid for before, by its number, precision and δ.
+    pub(super) const fn earlier(id: ChargeId, precision: u64, delta: Delta) -> Self {
+        Self { id, precision, delta, earlier: true, first: false, lines: Vec::new(), accounts: Vec::new() }
+    }
 }
 
 /// Charges every release of a query, or finds that the consumer has paid for it already: all, or none.
@@ -238,11 +247,12 @@ pub(super) async fn charge(
     let mut charged_all = Vec::with_capacity(outcomes.len());
     for (outcome, (charge, release)) in outcomes.into_iter().zip(charges.iter().zip(&priced.releases)) {
         charged_all.push(match outcome {
-            ChargeOutcome::Charged { charge_id, charged, shared: _ } => Charged {
+            ChargeOutcome::Charged { charge_id, charged, shared } => Charged {
                 id: charge_id,
                 precision: release.precision(),
                 delta: release.cost().delta,
                 earlier: false,
+                first: !shared,
                 lines: lines(&charge.accounts, |account| charged.iter().any(|(paid, _)| paid == account)),
                 accounts: charge
                     .accounts
@@ -254,7 +264,7 @@ pub(super) async fn charge(
             ChargeOutcome::AlreadyPaid { charge_id, precision } => {
                 let costs = store.costs_of(charge_id).await.map_err(translate::ledger)?;
                 let delta = costs.iter().map(|(_, cost)| cost.delta).min().unwrap_or(Delta::ZERO);
-                Charged { id: charge_id, precision, delta, earlier: true, lines: Vec::new(), accounts: Vec::new() }
+                Charged::earlier(charge_id, precision, delta)
             }
             ChargeOutcome::Refused { mut short } => {
                 // As they stand without the query's other releases, which were taken back with it.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::accounting::{Cost, Loss};
 use crate::analysis::Analysed;
 use crate::catalog::Entry as CatalogEntry;
-use crate::ledger::{Decision, Entry, Reuse};
+use crate::ledger::{Decision, Entry, HeldRelease, NewDraw, Reuse};
 use crate::sql;
 
 use super::charge::{Charged, Payer};
@@ -30,14 +30,16 @@ pub(super) struct Recorded<'a> {
 }
 
 impl Gateway {
-    /// Logs an answer, durably, before it leaves.
+    /// Logs an answer, durably, before it leaves. A draw that is not kept yet is kept in the same commit; nothing is logged, and
+    /// the draw to show comes back, where another one is kept already.
     pub(super) async fn record_answer(
         &self,
         question: &Question,
         analysed: &Analysed,
         payer: Payer<'_>,
         recorded: Recorded<'_>,
-    ) -> Result<ReceiptFacts, GatewayError> {
+        unkept: Option<NewDraw>,
+    ) -> Result<Result<ReceiptFacts, HeldRelease>, GatewayError> {
         let Recorded { query_id, priced, charged, rows } = recorded;
         // Without it, whoever reads the log could try answers until one has the hash.
         let nonce = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
@@ -56,8 +58,15 @@ impl Gateway {
             },
         };
         let reuses = reuses(question, analysed, payer, priced, charged);
-        let receipt = self.store.record(entry, reuses).await.map_err(translate::ledger)?;
-        Ok(ReceiptFacts { log_index: receipt.log_index, leaf_hash: hex(&receipt.leaf_hash), answer_nonce: hex(&nonce) })
+        let receipt = match unkept {
+            None => self.store.record(entry, reuses).await.map_err(translate::ledger)?,
+            Some(draw) => match self.store.keep_and_record(draw, entry, reuses).await.map_err(translate::ledger)? {
+                (_, Some(receipt)) => receipt,
+                (kept, None) => return Ok(Err(kept)),
+            },
+        };
+        let (log_index, leaf_hash) = (receipt.log_index, hex(&receipt.leaf_hash));
+        Ok(Ok(ReceiptFacts { log_index, leaf_hash, answer_nonce: hex(&nonce) }))
     }
 
     /// Logs a refusal. That it could not be logged is told to the operator, not to the caller: nothing was released.

@@ -8,7 +8,9 @@
 //! Authentication, policy, price and ledger sit here and nowhere else, so that no interface can forget one.
 
 pub mod administration;
+mod admission;
 mod alerts;
+mod analyses;
 mod anchoring;
 mod answer;
 mod approval;
@@ -18,12 +20,14 @@ mod budget;
 mod charge;
 mod consumers;
 mod describe;
+mod draw;
 mod error;
 mod evidence;
 mod explain;
 mod facts;
 mod grants;
 mod in_flight;
+mod kept;
 mod log;
 mod price;
 mod question;
@@ -40,7 +44,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -49,6 +52,7 @@ use crate::engine::{Engine, EngineConfig};
 use crate::ledger::{self, Actor, Store};
 use crate::sql::Limits;
 
+use admission::{Admission, AdmissionLimits};
 use served::Served;
 
 pub use crate::analysis::BoundsRequest;
@@ -147,8 +151,9 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     evidence: anchoring::Evidence,
     alerts: alerts::Alerts,
+    analyses: analyses::Analyses,
     in_flight: in_flight::InFlight,
-    admission: Semaphore,
+    admission: Admission,
     limits: GatewayLimits,
 }
 
@@ -188,6 +193,8 @@ impl Gateway {
         }
         let engine = Engine::new(&EngineConfig {
             memory_bytes: usize::try_from(config.engine.memory_limit_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
+            concurrent_queries: config.engine.max_concurrent_queries,
+            threads: config.engine.threads,
             target_partitions: config.engine.target_partitions,
             spill_dir: None,
         })
@@ -199,8 +206,15 @@ impl Gateway {
             alerts: alerts::Alerts::new(&config.alerts, Arc::clone(&store)),
             engine,
             store,
+            analyses: analyses::Analyses::default(),
             in_flight: in_flight::InFlight::default(),
-            admission: Semaphore::new(config.engine.max_concurrent_queries),
+            admission: Admission::new(AdmissionLimits {
+                running: config.engine.max_concurrent_queries,
+                running_of_one: config.engine.queries_per_consumer(),
+                waiting: config.engine.max_queued_queries,
+                waiting_of_one: config.engine.max_queued_per_consumer,
+                patience: Duration::from_millis(config.engine.queue_timeout_ms),
+            }),
             limits: GatewayLimits {
                 sql: Limits { max_bytes: config.engine.max_sql_bytes, ..Limits::default() },
                 max_cells: usize::try_from(config.engine.max_cells).unwrap_or(usize::MAX),

@@ -49,7 +49,7 @@ pub use error::{BadCharge, BadToken, ConflictReason, LedgerError};
 pub use grant::Grant;
 pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
 pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy};
-pub use release::{HeldRelease, ReleaseKey};
+pub use release::{HeldRelease, NewDraw, PaidDraw, ReleaseKey};
 pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
 pub use spend::{
     AccountSearch, AccountSum, DaySpend, Dimension, EventGroup, LifetimeSum, QueryLine, QueryOrder, QuerySearch,
@@ -117,6 +117,19 @@ pub trait Store: Send + Sync {
         facts: &str,
     ) -> Result<HeldRelease, LedgerError>;
 
+    /// The same as [`Store::keep_release`], and if the draw is the one that is kept, `entry` is appended to the log in the same
+    /// transaction, as [`Store::record`] does. No receipt comes back where another draw is kept: then that is the one to show,
+    /// and nothing was recorded.
+    ///
+    /// # Errors
+    /// As [`Store::keep_release`].
+    async fn keep_and_record(
+        &self,
+        draw: NewDraw,
+        entry: Entry,
+        reuses: Vec<Reuse>,
+    ) -> Result<(HeldRelease, Option<Receipt>), LedgerError>;
+
     /// The most precise held release of `key` at or above `min_precision`, *whoever* paid for it.
     ///
     /// For the gateway's own bookkeeping. To answer a consumer use [`Store::held_for`]: what this returns may be more
@@ -136,6 +149,17 @@ pub trait Store: Send + Sync {
         key: ReleaseKey,
         min_precision: u64,
     ) -> Result<Option<HeldRelease>, LedgerError>;
+
+    /// The same as [`Store::held_for`], with the consumer's own charge for it.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownConsumer`], [`LedgerError::Frozen`], and storage errors.
+    async fn paid_draw(
+        &self,
+        consumer: &str,
+        key: ReleaseKey,
+        min_precision: u64,
+    ) -> Result<Option<PaidDraw>, LedgerError>;
 
     /// The best precision of `key` that `consumer` has paid for, at or above `min_precision`; held or not.
     ///

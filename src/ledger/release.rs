@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::ChargeId;
+use crate::accounting::Delta;
 
 /// What names a release: a hash over its canonical plan, bounds, data versions and policy versions, but *not* its price.
 ///
@@ -33,6 +34,46 @@ pub struct HeldRelease {
     pub payload: Vec<u8>,
     /// Public facts about the draw, as JSON.
     pub facts: String,
+}
+
+/// A drawn release that is to be kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewDraw {
+    /// Its key.
+    pub key: ReleaseKey,
+    /// What it was drawn at: what `charge` paid for.
+    pub precision: u64,
+    /// The charge that paid for it.
+    pub charge: ChargeId,
+    /// The answer, as the gateway encoded it.
+    pub payload: Vec<u8>,
+    /// Public facts about the draw, as JSON.
+    pub facts: String,
+}
+
+impl fmt::Debug for NewDraw {
+    /// Without the payload, which has no place in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, precision, charge, payload, facts } = self;
+        f.debug_struct("NewDraw")
+            .field("key", key)
+            .field("precision", precision)
+            .field("charge", charge)
+            .field("payload_bytes", &payload.len())
+            .field("facts", facts)
+            .finish()
+    }
+}
+
+/// A held release that a consumer has paid for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidDraw {
+    /// The consumer's own charge for it, which need not be the one whose run drew it.
+    pub charge: ChargeId,
+    /// The δ that the charge paid with it.
+    pub delta: Delta,
+    /// What was drawn.
+    pub held: HeldRelease,
 }
 
 impl fmt::Debug for HeldRelease {

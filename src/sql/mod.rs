@@ -6,6 +6,7 @@
 //!
 //! This stage knows syntax and schemas. It does not know policies, privacy or budgets, and it reads no data.
 
+mod names;
 mod parse;
 mod plan;
 #[cfg(test)]

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
-    SchemaProvider,
-};
 use datafusion::common::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerContext;
@@ -15,11 +10,13 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::sql::planner::SqlToRel;
 use thiserror::Error;
 
-use crate::catalog::{SQL_CATALOG, Tables};
+use crate::catalog::Tables;
 
 use super::Parsed;
+use super::names::Names;
 
 /// Why a SELECT has no plan: an unknown name, types that do not fit. Depends on the text and on schemas alone.
 #[derive(Debug, Error)]
@@ -49,9 +46,11 @@ impl Planned {
 ///
 /// # Errors
 /// When a name is unknown or the types do not fit.
+#[allow(clippy::unused_async, reason = "whoever plans waits for it: names may come to be looked up elsewhere")]
 pub async fn plan(parsed: Parsed, tables: &Tables, state: &SessionState) -> Result<Planned, PlanError> {
-    let state = SessionStateBuilder::new_from_existing(state.clone()).with_catalog_list(catalog(tables)?).build();
-    let plan = state.statement_to_plan(parsed.into_statement()).await?;
+    let names = Names::new(tables, state);
+    let planner = SqlToRel::new_with_options(&names, names.parser_options());
+    let plan = planner.statement_to_plan(parsed.into_statement())?;
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     // Subqueries in conditions become joins, and a list of tables with equalities becomes joins on them: the analysis knows
     // joins. Nothing else is rewritten.
@@ -64,22 +63,4 @@ pub async fn plan(parsed: Parsed, tables: &Tables, state: &SessionState) -> Resu
     let context = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()));
     let plan = joins.optimize(plan, &context, |_, _| {})?;
     Ok(Planned(plan))
-}
-
-fn catalog(tables: &Tables) -> Result<Arc<dyn CatalogProviderList>, DataFusionError> {
-    let catalog = MemoryCatalogProvider::new();
-    for (name, provider) in tables.iter() {
-        let schema = match catalog.schema(name.owner()) {
-            Some(schema) => schema,
-            None => {
-                let schema = Arc::new(MemorySchemaProvider::new());
-                catalog.register_schema(name.owner(), Arc::<MemorySchemaProvider>::clone(&schema))?;
-                schema as Arc<dyn SchemaProvider>
-            }
-        };
-        schema.register_table(name.name().to_owned(), Arc::clone(provider))?;
-    }
-    let list = MemoryCatalogProviderList::new();
-    list.register_catalog(SQL_CATALOG.to_owned(), Arc::new(catalog));
-    Ok(Arc::new(list))
 }

@@ -1,10 +1,13 @@
 //! Tests of whole statements: what is answered against the plain engine, what is refused word for word.
 
 mod accuracy;
+mod admission;
 mod epochs;
 mod exact;
+mod kept;
 mod meeting;
 mod neighbours;
+mod overload;
 mod registry;
 mod slt;
 mod standing;

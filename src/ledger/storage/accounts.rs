@@ -17,7 +17,7 @@ pub(super) async fn load<'a>(
     keys: impl IntoIterator<Item = &'a str>,
 ) -> Result<HashMap<String, KnownAccount>, LedgerError> {
     Statement::within(
-        "SELECT storage_key, id, loss_kind, loss_steps, delta_steps FROM accounts WHERE storage_key IN",
+        "SELECT storage_key, id, loss_kind, loss_steps, delta_steps FROM accounts WHERE storage_key",
         keys.into_iter().map(Value::from),
         "",
     )
@@ -48,7 +48,7 @@ pub(super) fn row(known: &KnownAccount, storage_key: String, account: &Account) 
 }
 
 /// Writes accounts' new sums, opening those whose first charge it is.
-pub(super) fn upsert(rows: impl IntoIterator<Item = Vec<Value>>) -> Vec<Statement> {
+pub(super) fn upsert(rows: impl IntoIterator<Item = Vec<Value>>) -> Statement {
     Statement::insert(
         "INSERT INTO accounts (id, storage_key, scope, subject, dataset, budget_window, epoch, loss_kind, loss_steps, \
          delta_steps)",

@@ -72,7 +72,7 @@ pub(super) async fn ask(
             column(asked.precision).into(),
         ]
     });
-    let mut statements = Statement::insert(
+    let approvals = Statement::insert(
         "INSERT INTO approvals (id, dataset, consumer, shape, sql, purpose, dry_run, made_us, expires_us, precision)",
         10,
         rows,
@@ -97,13 +97,13 @@ pub(super) async fn ask(
             asked.expires.timestamp_micros().into(),
         ]
     });
-    statements.extend(Statement::insert(
+    let reservations = Statement::insert(
         "INSERT INTO reservations (id, account_key, loss_kind, loss_steps, delta_steps, expires_us)",
         6,
         rows,
         "",
-    ));
-    for statement in statements {
+    );
+    for statement in [approvals, reservations] {
         statement.execute(transaction.on(), doing).await?;
     }
     transaction.append(&Entry {
@@ -204,6 +204,6 @@ pub(super) async fn decide(
 pub(super) async fn all(on: On<'_>, datasets: &[String]) -> Result<Vec<Approval>, LedgerError> {
     let names = datasets.iter().map(|name| name.as_str().into());
     let select =
-        Statement::within(&format!("{COLUMNS} WHERE dataset IN"), names, "ORDER BY made_us DESC, id DESC LIMIT 1000");
+        Statement::within(format!("{COLUMNS} WHERE dataset"), names, "ORDER BY made_us DESC, id DESC LIMIT 1000");
     select.fetch_all(on, "reading approvals").await?.iter().map(approval).collect()
 }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Charge, ChargeOutcome, Entry, HeldRelease, LedgerError, Receipt, Reuse};
+use super::super::{Charge, ChargeOutcome, Entry, LedgerError, Receipt, Reuse};
 use super::decision::Writes;
-use super::releases::{self, Draw};
+use super::releases::{self, Keeping, Kept};
 use super::transaction::{Transaction, Verdict, Writer};
 use super::{charging, log};
 
@@ -35,8 +35,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 pub(super) enum Job {
     /// The charges of one query.
     Charge(Vec<Charge>, Reply<Vec<ChargeOutcome>>),
-    /// A drawn release.
-    Keep(Box<Draw>, Reply<HeldRelease>),
+    /// A drawn release, and the decision that is recorded if it is kept, with what it saved.
+    Keep(Box<Keeping>, Reply<Kept>),
     /// A decision that charges nothing, and what it saved.
     Record(Box<Entry>, Vec<Reuse>, Reply<Receipt>),
 }
@@ -63,7 +63,7 @@ impl Job {
 /// An outcome that may be told once the commit has returned.
 enum Outcome {
     Charged(Reply<Vec<ChargeOutcome>>, Result<Vec<ChargeOutcome>, LedgerError>),
-    Kept(Reply<HeldRelease>, Result<HeldRelease, LedgerError>),
+    Kept(Reply<Kept>, Result<Kept, LedgerError>),
     Recorded(Reply<Receipt>, Result<Receipt, LedgerError>),
 }
 
@@ -122,63 +122,58 @@ async fn write(
     batch: Vec<Job>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Verdict<()>, LedgerError> {
-    let (mut queries, mut others) = (Vec::new(), Vec::new());
+    let (mut queries, mut of_queries) = (Vec::new(), Vec::new());
+    let (mut keeping, mut of_keeping) = (Vec::new(), Vec::new());
+    let mut recording = Vec::new();
     for job in batch {
         match job {
-            Job::Charge(charges, reply) => queries.push((charges, reply)),
-            other => others.push(other),
+            Job::Charge(charges, reply) => {
+                queries.push(charges);
+                of_queries.push(reply);
+            }
+            Job::Keep(one, reply) => {
+                keeping.push(*one);
+                of_keeping.push(reply);
+            }
+            Job::Record(entry, reuses, reply) => recording.push((entry, reuses, reply)),
         }
     }
-    let (queries, replies): (Vec<Vec<Charge>>, Vec<_>) = queries.into_iter().unzip();
-    let charged = charge(transaction, &queries).await;
-    let (decided, mut written) = match charged {
-        Ok((decided, written)) => (decided, written),
+    let charged = match charge(transaction, &queries).await {
+        Ok((decided, written)) => {
+            outcomes
+                .extend(of_queries.into_iter().zip(decided).map(|(reply, outcome)| Outcome::Charged(reply, outcome)));
+            Ok(written)
+        }
         Err(error) => {
-            let failed = queries.iter().map(|_| Err(error.clone()));
-            outcomes.extend(replies.into_iter().zip(failed).map(|(reply, failed)| Outcome::Charged(reply, failed)));
-            for job in others {
-                job.fail(error.clone());
-            }
-            return Err(error);
+            outcomes.extend(of_queries.into_iter().map(|reply| Outcome::Charged(reply, Err(error.clone()))));
+            Err(error)
         }
     };
-    outcomes.extend(replies.into_iter().zip(decided).map(|(reply, outcome)| Outcome::Charged(reply, outcome)));
-    let mut broken: Option<LedgerError> = None;
-    for job in others {
-        if let Some(error) = &broken {
-            job.fail(error.clone());
-            continue;
+    let kept = match charged {
+        Ok(written) => releases::keep(transaction, &keeping).await.map(|(kept, new)| (kept, written || new)),
+        Err(error) => Err(error),
+    };
+    let recorded = match kept {
+        Ok((kept, written)) => {
+            outcomes.extend(of_keeping.into_iter().zip(kept).map(|(reply, kept)| Outcome::Kept(reply, kept)));
+            Ok(written)
         }
-        match job {
-            Job::Charge(..) => {}
-            Job::Keep(draw, reply) => match releases::keep(transaction, &draw).await {
-                Ok((new, held)) => {
-                    written |= new;
-                    outcomes.push(Outcome::Kept(reply, Ok(held)));
-                }
-                Err(error @ LedgerError::NotPaidFor { .. }) => outcomes.push(Outcome::Kept(reply, Err(error))),
-                Err(error) => {
-                    outcomes.push(Outcome::Kept(reply, Err(error.clone())));
-                    broken = Some(error);
-                }
-            },
-            Job::Record(entry, reuses, reply) => match log::record(transaction, &entry, &reuses) {
-                Ok(receipt) => {
-                    written = true;
-                    outcomes.push(Outcome::Recorded(reply, Ok(receipt)));
-                }
-                Err(error) => {
-                    outcomes.push(Outcome::Recorded(reply, Err(error.clone())));
-                    broken = Some(error);
-                }
-            },
+        Err(error) => {
+            outcomes.extend(of_keeping.into_iter().map(|reply| Outcome::Kept(reply, Err(error.clone()))));
+            Err(error)
         }
+    };
+    // After an error nothing more is done, and all that is left is told of it.
+    let mut so_far = recorded;
+    for (entry, reuses, reply) in recording {
+        let receipt = match &so_far {
+            Ok(_) => log::record(transaction, &entry, &reuses),
+            Err(error) => Err(error.clone()),
+        };
+        so_far = receipt.as_ref().map(|_| true).map_err(LedgerError::clone);
+        outcomes.push(Outcome::Recorded(reply, receipt));
     }
-    match broken {
-        Some(error) => Err(error),
-        None if written => Ok(Verdict::Commit(())),
-        None => Ok(Verdict::Leave(())),
-    }
+    Ok(if so_far? { Verdict::Commit(()) } else { Verdict::Leave(()) })
 }
 
 /// Decides the charges of all queries, each on its own, and writes what was decided.

@@ -13,9 +13,16 @@ use crate::accounting::Cost;
 const READING: &str = "reading charges";
 
 /// A charge and whether its draw is stored, in the order in which [`earlier`] reads them.
-const EARLIER: &str = "SELECT c.id, c.consumer, c.release_key, c.precision, c.price, CAST(CASE WHEN EXISTS ( \
-     SELECT 1 FROM held_releases h WHERE h.release_key = c.release_key AND h.precision = c.precision \
-     AND h.price = c.price) THEN 1 ELSE 0 END AS BIGINT)";
+macro_rules! earlier {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.consumer, c.release_key, c.precision, c.price, CAST(CASE WHEN EXISTS ( \
+             SELECT 1 FROM held_releases h WHERE h.release_key = c.release_key AND h.precision = c.precision \
+             AND h.price = c.price) THEN 1 ELSE 0 END AS BIGINT)",
+            $rest
+        )
+    };
+}
 
 fn earlier(row: &Row) -> Result<Earlier, LedgerError> {
     Ok(Earlier {
@@ -38,8 +45,8 @@ pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge])
         ..Known::default()
     };
     let releases: BTreeSet<[u8; 32]> = charges.iter().map(|charge| charge.release.0).collect();
-    let before = format!("{EARLIER} FROM charges c WHERE c.release_key IN");
-    let select = Statement::within(&before, releases.into_iter().map(Value::from), "");
+    let before = earlier!(" FROM charges c WHERE c.release_key");
+    let select = Statement::within(before, releases.into_iter().map(Value::from), "");
     for row in select.fetch_all(transaction.on(), READING).await? {
         let earlier = earlier(&row)?;
         known.charges.entry(earlier.release).or_default().push(earlier);
@@ -55,16 +62,12 @@ pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge])
 
 async fn consumers(on: On<'_>, charges: &[&Charge]) -> Result<HashMap<String, KnownConsumer>, LedgerError> {
     let names: BTreeSet<&str> = charges.iter().map(|charge| charge.consumer.as_str()).collect();
-    Statement::within(
-        "SELECT name, agency, frozen FROM consumers WHERE name IN",
-        names.into_iter().map(Value::from),
-        "",
-    )
-    .fetch_all(on, "reading a consumer")
-    .await?
-    .iter()
-    .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
-    .collect()
+    Statement::within("SELECT name, agency, frozen FROM consumers WHERE name", names.into_iter().map(Value::from), "")
+        .fetch_all(on, "reading a consumer")
+        .await?
+        .iter()
+        .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
+        .collect()
 }
 
 /// The charges that the idempotency keys of `charges` were first used for.
@@ -74,10 +77,10 @@ async fn load_keys(on: On<'_>, charges: &[&Charge], known: &mut Known) -> Result
     if keys.is_empty() {
         return Ok(());
     }
-    let before = format!(
-        "{EARLIER}, k.consumer, k.key, k.request_hash FROM idempotency_keys k JOIN charges c ON c.id = k.charge WHERE k.key IN"
+    let before = earlier!(
+        ", k.consumer, k.key, k.request_hash FROM idempotency_keys k JOIN charges c ON c.id = k.charge WHERE k.key"
     );
-    let select = Statement::within(&before, keys.into_iter().map(Value::from), "");
+    let select = Statement::within(before, keys.into_iter().map(Value::from), "");
     for row in select.fetch_all(on, "reading an idempotency key").await? {
         known.keys.insert((row.text(6)?, row.text(7)?), (row.hash(8)?, earlier(&row)?));
     }
@@ -118,7 +121,7 @@ pub(super) async fn costs_of(
 ) -> Result<HashMap<i64, BTreeMap<String, Cost>>, LedgerError> {
     let select = Statement::within(
         "SELECT l.charge, a.dataset, l.drawn_kind, l.drawn_steps, l.delta_steps FROM charge_lines l \
-         JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' AND l.charge IN",
+         JOIN accounts a ON a.id = l.account WHERE a.scope = 'consumer' AND l.charge",
         charges.into_iter().map(Value::from),
         "",
     );
@@ -133,7 +136,7 @@ pub(super) async fn costs_of(
 async fn load_reserved(on: On<'_>, keys: &BTreeSet<String>, known: &mut Known) -> Result<(), LedgerError> {
     let select = Statement::within(
         "SELECT account_key, id, loss_kind, loss_steps, delta_steps, expires_us FROM reservations \
-         WHERE state = 'held' AND account_key IN",
+         WHERE state = 'held' AND account_key",
         keys.iter().map(|key| Value::from(key.as_str())),
         "",
     );
@@ -187,28 +190,28 @@ pub(super) async fn write(
             new.id.0.into(),
         ])
     });
-    let mut statements = Statement::insert(
+    let mut statements = vec![Statement::insert(
         "INSERT INTO charges (id, consumer, agency, release_key, precision, price, outcome, at_us, query_id, sql, purpose, \
          datasets, events, log_index, reservation, sum_base, sum_parts)",
         17,
         charges,
         "",
-    );
-    statements.extend(accounts::upsert(sums.into_values()));
-    statements.extend(Statement::insert(
+    )];
+    statements.push(accounts::upsert(sums.into_values()));
+    statements.push(Statement::insert(
         "INSERT INTO charge_lines (charge, account, loss_kind, loss_steps, delta_steps, drawn_kind, drawn_steps)",
         7,
         lines,
         "",
     ));
-    statements.extend(Statement::insert(
+    statements.push(Statement::insert(
         "INSERT INTO charge_costs (charge, dataset, epoch, query_id, at_us, consumer, agency, purpose, loss_kind, loss_steps, \
          delta_steps)",
         11,
         costs,
         "",
     ));
-    statements.extend(Statement::insert(
+    statements.push(Statement::insert(
         "INSERT INTO idempotency_keys (consumer, key, request_hash, charge)",
         4,
         keys,
@@ -218,7 +221,7 @@ pub(super) async fn write(
     let posted: BTreeSet<String> = posted.map(|id| id.to_string()).collect();
     if !posted.is_empty() {
         statements.push(Statement::within(
-            "UPDATE reservations SET state = 'posted' WHERE state = 'held' AND id IN",
+            "UPDATE reservations SET state = 'posted' WHERE state = 'held' AND id",
             posted.into_iter().map(Value::from),
             "",
         ));

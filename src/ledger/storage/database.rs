@@ -14,6 +14,7 @@ use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::super::LedgerError;
+use super::lists::{self, Array};
 use super::storage;
 
 /// A connection that writes.
@@ -132,6 +133,13 @@ pub(super) enum Value {
     Bytes(Option<Vec<u8>>),
 }
 
+impl Value {
+    /// Whether it is NULL.
+    pub(super) const fn is_null(&self) -> bool {
+        matches!(self, Self::Int(None) | Self::Text(None) | Self::Bytes(None))
+    }
+}
+
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Int(Some(value))
@@ -213,30 +221,54 @@ impl Row {
 }
 
 /// A statement of the one or the other database, with its values bound.
-macro_rules! prepared {
-    ($database:ty, $sql:expr, $values:expr, $keep:expr) => {
+macro_rules! bound {
+    ($database:ty, $sql:expr, $values:expr, $keep:expr, $($kind:path),+) => {
         $values
             .into_iter()
             .fold(sqlx::query::<$database>($sql), |query, value| match value {
-                Value::Int(value) => query.bind(value),
-                Value::Text(value) => query.bind(value),
-                Value::Bytes(value) => query.bind(value),
+                $($kind(value) => query.bind(value),)+
             })
             .persistent($keep)
     };
 }
 
-/// A statement with its values.
+/// The same, whose values are [`Value`]s.
+macro_rules! of_values {
+    ($database:ty, $sql:expr, $values:expr, $keep:expr) => {
+        bound!($database, $sql, $values, $keep, Value::Int, Value::Text, Value::Bytes)
+    };
+}
+
+/// The same, whose values are [`Array`]s.
+macro_rules! of_arrays {
+    ($sql:expr, $arrays:expr, $keep:expr) => {
+        bound!(Postgres, $sql, $arrays, $keep, Array::Int, Array::Text, Array::Bytes)
+    };
+}
+
+/// A statement with its values. Every piece of its text is a literal of this program; values are bound, never written into
+/// it.
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
-    sql: Cow<'static, str>,
+    text: Text,
     values: Vec<Value>,
+}
+
+/// What a statement says. A piece that is the same every time is kept prepared; one that was put together is not.
+#[derive(Debug, Clone)]
+enum Text {
+    /// All of it, with its parameters in their places.
+    Whole(Cow<'static, str>),
+    /// What stands before and after the list of values that something is one of.
+    Within(Cow<'static, str>, &'static str),
+    /// What stands before and after the rows, and how many values each has.
+    Rows(&'static str, usize, &'static str),
 }
 
 impl Statement {
     /// A statement whose parameters are `$1`, `$2`, …
     pub(super) fn new(sql: &'static str) -> Self {
-        Self { sql: Cow::Borrowed(sql), values: Vec::new() }
+        Self { text: Text::Whole(Cow::Borrowed(sql)), values: Vec::new() }
     }
 
     /// The next parameter's value.
@@ -247,88 +279,82 @@ impl Statement {
 
     /// A text that is put together from pieces of this program, with the values of its parameters.
     pub(super) fn composed(sql: String, values: Vec<Value>) -> Self {
-        Self { sql: Cow::Owned(sql), values }
+        Self { text: Text::Whole(Cow::Owned(sql)), values }
     }
 
-    /// `before ($1, $2, …) after` with one parameter for each of `values`. An empty list is matched by nothing.
-    pub(super) fn within(before: &str, values: impl IntoIterator<Item = Value>, after: &str) -> Self {
-        let values: Vec<Value> = values.into_iter().collect();
-        let mut sql = String::with_capacity(before.len() + after.len() + values.len() * 6);
-        sql.push_str(before);
-        sql.push_str(" (");
-        if values.is_empty() {
-            sql.push_str("NULL");
-        }
-        push_parameters(&mut sql, 1, values.len());
-        sql.push_str(") ");
-        sql.push_str(after);
-        Self { sql: Cow::Owned(sql), values }
+    /// `before` (such as `… WHERE name`) is one of `values`, and `after`. An empty list is matched by nothing.
+    pub(super) fn within(
+        before: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = Value>,
+        after: &'static str,
+    ) -> Self {
+        Self { text: Text::Within(before.into(), after), values: values.into_iter().collect() }
     }
 
-    /// `before VALUES (…), (…), … after`: statements enough to insert all of `rows`, of `columns` values each.
+    /// `before` (such as `INSERT INTO … (…)`), all of `rows`, of `columns` values each, and `after`. The first value of a row
+    /// is never NULL, and the values of a column have one type. Nothing is done where there are no rows.
     pub(super) fn insert(
         before: &'static str,
         columns: usize,
         rows: impl IntoIterator<Item = Vec<Value>>,
         after: &'static str,
-    ) -> Vec<Self> {
-        let mut statements = Vec::new();
-        let mut values: Vec<Value> = Vec::new();
-        let finish = |values: &mut Vec<Value>| {
-            let mut sql = String::with_capacity(before.len() + after.len() + values.len() * 6);
-            sql.push_str(before);
-            sql.push_str(" VALUES ");
-            for row in 0..values.len() / columns {
-                sql.push_str(if row == 0 { "(" } else { ", (" });
-                push_parameters(&mut sql, row * columns + 1, columns);
-                sql.push(')');
-            }
-            sql.push(' ');
-            sql.push_str(after);
-            Self { sql: Cow::Owned(sql), values: std::mem::take(values) }
-        };
-        for row in rows {
-            if values.len() + columns > MAX_PARAMETERS {
-                statements.push(finish(&mut values));
-            }
-            values.extend(row);
-        }
-        if !values.is_empty() {
-            statements.push(finish(&mut values));
-        }
-        statements
+    ) -> Self {
+        Self { text: Text::Rows(before, columns, after), values: rows.into_iter().flatten().collect() }
     }
 
     /// Runs it; how many rows it changed.
     pub(super) async fn execute(self, on: On<'_>, doing: &'static str) -> Result<u64, LedgerError> {
-        let (sql, values, keep) = self.parts();
-        let done = match on {
-            On::Sqlite(connection) => prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep)
-                .execute(connection)
-                .await
-                .map(|done| done.rows_affected()),
-            On::Postgres(connection) => {
-                prepared!(Postgres, sql, values, keep).execute(connection).await.map(|done| done.rows_affected())
+        let failed = storage(doing);
+        match on {
+            On::Sqlite(connection) => {
+                let mut changed = 0;
+                for (sql, values, keep) in self.for_sqlite()? {
+                    let query = of_values!(Sqlite, AssertSqlSafe(sql), values, keep);
+                    changed += query.execute(&mut *connection).await.map_err(storage(doing))?.rows_affected();
+                }
+                Ok(changed)
             }
-        };
-        done.map_err(storage(doing))
+            On::Postgres(connection) => {
+                let done = match self.for_postgres()? {
+                    ForPostgres::Nothing => return Ok(0),
+                    ForPostgres::Values(sql, values, keep) => {
+                        of_values!(Postgres, AssertSqlSafe(sql), values, keep).execute(connection).await
+                    }
+                    ForPostgres::Arrays(sql, arrays, keep) => {
+                        of_arrays!(AssertSqlSafe(sql), arrays, keep).execute(connection).await
+                    }
+                };
+                done.map(|done| done.rows_affected()).map_err(failed)
+            }
+        }
     }
 
     /// Runs it and gives all of its rows.
     pub(super) async fn fetch_all(self, on: On<'_>, doing: &'static str) -> Result<Vec<Row>, LedgerError> {
-        let (sql, values, keep) = self.parts();
-        let rows = match on {
+        let failed = storage(doing);
+        match on {
             On::Sqlite(connection) => {
-                let rows =
-                    prepared!(Sqlite, AssertSqlSafe(positional(sql.0)), values, keep).fetch_all(connection).await;
-                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                let mut rows = Vec::new();
+                for (sql, values, keep) in self.for_sqlite()? {
+                    let query = of_values!(Sqlite, AssertSqlSafe(sql), values, keep);
+                    let found = query.fetch_all(&mut *connection).await.map_err(storage(doing))?;
+                    rows.extend(found.into_iter().map(Row::Sqlite));
+                }
+                Ok(rows)
             }
             On::Postgres(connection) => {
-                let rows = prepared!(Postgres, sql, values, keep).fetch_all(connection).await;
-                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+                let rows = match self.for_postgres()? {
+                    ForPostgres::Nothing => return Ok(Vec::new()),
+                    ForPostgres::Values(sql, values, keep) => {
+                        of_values!(Postgres, AssertSqlSafe(sql), values, keep).fetch_all(connection).await
+                    }
+                    ForPostgres::Arrays(sql, arrays, keep) => {
+                        of_arrays!(AssertSqlSafe(sql), arrays, keep).fetch_all(connection).await
+                    }
+                };
+                rows.map(|rows| rows.into_iter().map(Row::Postgres).collect()).map_err(failed)
             }
-        };
-        rows.map_err(storage(doing))
+        }
     }
 
     /// Runs it and gives its first row, if there is one.
@@ -341,18 +367,56 @@ impl Statement {
         self.fetch_optional(on, doing).await?.ok_or(LedgerError::Corrupt { what: "row that is missing" })
     }
 
-    /// A text of ours alone is the same every time, and kept prepared; one that was made for its values is not.
-    fn parts(self) -> (AssertSqlSafe<Cow<'static, str>>, Vec<Value>, bool) {
-        let keep = matches!(self.sql, Cow::Borrowed(_));
-        // Every piece of the text is a literal of this program; values are bound, never written into it.
-        (AssertSqlSafe(self.sql), self.values, keep)
+    /// The texts that SQLite is given, each with its values and whether it is kept prepared.
+    fn for_sqlite(self) -> Result<Vec<(Cow<'static, str>, Vec<Value>, bool)>, LedgerError> {
+        Ok(match self.text {
+            Text::Whole(text) => {
+                let keep = matches!(text, Cow::Borrowed(_));
+                vec![(positional(text), self.values, keep)]
+            }
+            Text::Within(before, after) => {
+                let (text, values, one_of_few) = lists::sqlite_within(&before, self.values, after);
+                vec![(Cow::Owned(text), values, one_of_few && matches!(before, Cow::Borrowed(_)))]
+            }
+            Text::Rows(before, columns, after) => lists::sqlite_rows(before, columns, self.values, after)?
+                .into_iter()
+                .map(|(text, values)| (Cow::Owned(text), values, true))
+                .collect(),
+        })
     }
+
+    /// The text that PostgreSQL is given, with its values and whether it is kept prepared.
+    fn for_postgres(self) -> Result<ForPostgres, LedgerError> {
+        Ok(match self.text {
+            Text::Whole(text) => {
+                let keep = matches!(text, Cow::Borrowed(_));
+                ForPostgres::Values(text, self.values, keep)
+            }
+            Text::Within(before, after) => {
+                let (text, arrays) = lists::postgres_within(&before, self.values, after)?;
+                ForPostgres::Arrays(text, arrays, matches!(before, Cow::Borrowed(_)))
+            }
+            Text::Rows(..) if self.values.is_empty() => ForPostgres::Nothing,
+            Text::Rows(before, columns, after) => {
+                let (text, arrays) = lists::postgres_rows(before, columns, self.values, after)?;
+                ForPostgres::Arrays(text, arrays, true)
+            }
+        })
+    }
+}
+
+/// What PostgreSQL is given for a statement.
+enum ForPostgres {
+    /// There is nothing to do.
+    Nothing,
+    Values(Cow<'static, str>, Vec<Value>, bool),
+    Arrays(String, Vec<Array>, bool),
 }
 
 /// A long text for SQLite: with `?` for `$1, $2, …` where they come one after another, each once.
 ///
 /// SQLite takes `$1` for a name, and looks through all names at each of them: a statement of ten thousand parameters would
-/// cost fifty million comparisons to read, and as many to bind. What is written for its values alone is such a statement.
+/// cost fifty million comparisons to read, and as many to bind. What is put together for its values is such a statement.
 pub(super) fn positional(sql: Cow<'static, str>) -> Cow<'static, str> {
     let Cow::Owned(named) = sql else { return sql };
     let mut text = String::with_capacity(named.len());
@@ -368,16 +432,4 @@ pub(super) fn positional(sql: Cow<'static, str>) -> Cow<'static, str> {
         text.push_str(rest);
     }
     Cow::Owned(text)
-}
-
-/// What both databases allow in one statement, with room to spare (SQLite 32,766, PostgreSQL 65,535).
-const MAX_PARAMETERS: usize = 30_000;
-
-/// `$first, $first+1, …`, `count` of them.
-fn push_parameters(sql: &mut String, first: usize, count: usize) {
-    use std::fmt::Write;
-    for at in 0..count {
-        // Writing to a String cannot fail.
-        let _ = write!(sql, "{}${}", if at == 0 { "" } else { ", " }, first + at);
-    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::{Entry, LedgerError, LogEntry, Receipt, Reuse};
 use super::columns::{column, kind, time};
 use super::database::{On, Row, Statement, Value};
+use super::restriction::Restriction;
 use super::transaction::{STATE, State, Transaction, Verdict, index, read_state};
 use crate::audit::merkle::{Hash, NodeId};
 
@@ -80,13 +81,12 @@ pub(super) async fn entries(
         .bind(from)
         .bind(limit)
     } else {
-        // The two numbers are ours, and written as numbers: parameters of the list are counted from 1.
-        let before = format!(
-            "{COLUMNS} WHERE e.idx >= {from} AND EXISTS ( \
-             SELECT 1 FROM log_datasets d WHERE d.idx = e.idx AND d.dataset IN"
-        );
-        let names = datasets.iter().map(|name| Value::from(name.as_str()));
-        Statement::within(&before, names, &format!(") ORDER BY e.idx LIMIT {limit}"))
+        let mut only = Restriction::default();
+        only.and("e.idx >= ?", from);
+        only.exists("SELECT 1 FROM log_datasets d WHERE d.idx = e.idx AND d.dataset", datasets);
+        let (restricted, mut values) = only.parts();
+        values.push(limit.into());
+        Statement::composed(format!("{COLUMNS}{restricted} ORDER BY e.idx LIMIT ${}", values.len()), values)
     };
     select.fetch_all(on, READING).await?.iter().map(entry).collect()
 }
@@ -99,9 +99,8 @@ pub(super) async fn nodes(on: On<'_>, ids: &[NodeId]) -> Result<HashMap<NodeId, 
     // By index alone, and sorted out by level here: an index is in few levels.
     let leaves = ids.iter().filter(|id| id.level == 0).map(|id| Value::from(index(id.index)));
     let inner = ids.iter().filter(|id| id.level > 0).map(|id| Value::from(index(id.index)));
-    let leaves =
-        Statement::within("SELECT CAST(0 AS BIGINT), idx, leaf_hash FROM log_entries WHERE idx IN", leaves, "");
-    let inner = Statement::within("SELECT level, idx, hash FROM log_nodes WHERE idx IN", inner, "");
+    let leaves = Statement::within("SELECT CAST(0 AS BIGINT), idx, leaf_hash FROM log_entries WHERE idx", leaves, "");
+    let inner = Statement::within("SELECT level, idx, hash FROM log_nodes WHERE idx", inner, "");
     let mut found = HashMap::new();
     let mut on = on;
     for select in [leaves, inner] {

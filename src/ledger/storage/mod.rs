@@ -20,6 +20,7 @@ mod database;
 mod decision;
 mod identities;
 mod lifetimes;
+mod lists;
 mod log;
 mod opening;
 mod policies;
@@ -43,8 +44,8 @@ use uuid::Uuid;
 use super::{
     Account, AccountSearch, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome,
     CheckReport, Consumer, DatasetState, DaySpend, Entry, EventGroup, Grant, HeldRelease, LedgerError, LifetimeSum,
-    LogEntry, NewPolicy, NewToken, PolicyVersion, QueryLine, QuerySearch, Receipt, ReleaseKey, Reuse, Ruling, Scope,
-    SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
+    LogEntry, NewDraw, NewPolicy, NewToken, PaidDraw, PolicyVersion, QueryLine, QuerySearch, Receipt, ReleaseKey,
+    Reuse, Ruling, Scope, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
@@ -160,8 +161,19 @@ impl Store for Storage {
         payload: &[u8],
         facts: &str,
     ) -> Result<HeldRelease, LedgerError> {
-        let draw = releases::Draw { key, precision, charge, payload: payload.to_vec(), facts: facts.to_owned() };
-        self.job("keeping a release", |reply| Job::Keep(Box::new(draw), reply)).await
+        let draw = NewDraw { key, precision, charge, payload: payload.to_vec(), facts: facts.to_owned() };
+        let kept = self.job("keeping a release", |reply| Job::Keep(Box::new((draw, None)), reply)).await?;
+        Ok(kept.0)
+    }
+
+    async fn keep_and_record(
+        &self,
+        draw: NewDraw,
+        entry: Entry,
+        reuses: Vec<Reuse>,
+    ) -> Result<(HeldRelease, Option<Receipt>), LedgerError> {
+        let keeping = Box::new((draw, Some((entry, reuses))));
+        self.job("keeping a release", |reply| Job::Keep(keeping, reply)).await
     }
 
     async fn held_release(&self, key: ReleaseKey, min_precision: u64) -> Result<Option<HeldRelease>, LedgerError> {
@@ -175,6 +187,15 @@ impl Store for Storage {
         min_precision: u64,
     ) -> Result<Option<HeldRelease>, LedgerError> {
         releases::held_for(&mut self.readers.get().await?, consumer, key, min_precision).await
+    }
+
+    async fn paid_draw(
+        &self,
+        consumer: &str,
+        key: ReleaseKey,
+        min_precision: u64,
+    ) -> Result<Option<PaidDraw>, LedgerError> {
+        releases::paid_draw(&mut self.readers.get().await?, consumer, key, min_precision).await
     }
 
     async fn has_paid(&self, consumer: &str, key: ReleaseKey, min_precision: u64) -> Result<Option<u64>, LedgerError> {

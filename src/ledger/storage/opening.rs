@@ -17,6 +17,15 @@ use super::storage;
 /// Readers: enough for look-ups on every request, few enough to bound open files.
 const MAX_READERS: u32 = 8;
 
+/// How many statements a connection keeps prepared: the storage's own texts, and those of lists by their lengths.
+const KEPT_STATEMENTS: usize = 256;
+
+/// How many rows SQLite's thread may find ahead of who reads them.
+const ROWS_AHEAD: usize = 512;
+
+/// The pages that a reader of SQLite keeps: 8 MiB.
+const READER_CACHE: &str = "-8192";
+
 const MIGRATING: &str = "bringing the schema up to date";
 
 static SQLITE: Migrator = sqlx::migrate!("src/ledger/migrations/sqlite");
@@ -48,6 +57,10 @@ impl Target {
             .pragma("trusted_schema", "OFF")
             // 64 MiB: at SQLite's own 4 MiB every second batch would wait for pages to be written back.
             .pragma("wal_autocheckpoint", "16000")
+            // 64 MiB of pages: at SQLite's own 2 MiB every batch would read the ends of its indices anew.
+            .pragma("cache_size", "-65536")
+            .statement_cache_capacity(KEPT_STATEMENTS)
+            .row_buffer_size(ROWS_AHEAD)
             .foreign_keys(true)
             .busy_timeout(patience)
             .disable_statement_logging();
@@ -72,6 +85,7 @@ impl Target {
                 ("tcp_user_timeout", "30s"),
             ])
             .application_name("tollgate")
+            .statement_cache_capacity(KEPT_STATEMENTS)
             .disable_statement_logging();
         Ok(Self::Postgres { options, place })
     }
@@ -129,7 +143,7 @@ impl Target {
                     .max_connections(MAX_READERS)
                     .acquire_timeout(patience)
                     .test_before_acquire(false)
-                    .connect_lazy_with(options.clone().pragma("query_only", "ON")),
+                    .connect_lazy_with(options.clone().pragma("query_only", "ON").pragma("cache_size", READER_CACHE)),
             ),
             Self::Postgres { options, .. } => Readers::Postgres(
                 PgPoolOptions::new()

@@ -188,7 +188,7 @@ pub(super) async fn all(reader: &mut Reader) -> Result<(i64, Vec<StatedPolicy>),
 
 /// Every version of a dataset's policy, from the first.
 pub(super) async fn history(on: On<'_>, dataset: &str) -> Result<Vec<PolicyVersion>, LedgerError> {
-    let select = Statement::within(&format!("{COLUMNS} WHERE dataset IN"), [dataset.into()], "ORDER BY number");
+    let select = Statement::within(format!("{COLUMNS} WHERE dataset"), [dataset.into()], "ORDER BY number");
     select.fetch_all(on, READING).await?.iter().map(version).collect()
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn decide(
 }
 
 pub(super) async fn one(on: On<'_>, id: Uuid) -> Result<Option<BudgetRequest>, LedgerError> {
-    let select = Statement::within(&format!("{COLUMNS} WHERE id IN"), [id.to_string().into()], "");
+    let select = Statement::within(format!("{COLUMNS} WHERE id"), [id.to_string().into()], "");
     select.fetch_optional(on, "reading a budget request").await?.as_ref().map(request).transpose()
 }
 
@@ -125,8 +125,8 @@ pub(super) async fn all(on: On<'_>, consumer: Option<&str>) -> Result<Vec<Budget
              decided_us, answer FROM budget_requests ORDER BY made_us DESC, id DESC LIMIT 1000",
         ),
         Some(name) => {
-            let before = format!("{COLUMNS} WHERE consumer IN");
-            Statement::within(&before, [name.into()], "ORDER BY made_us DESC, id DESC LIMIT 1000")
+            let before = format!("{COLUMNS} WHERE consumer");
+            Statement::within(before, [name.into()], "ORDER BY made_us DESC, id DESC LIMIT 1000")
         }
     };
     select.fetch_all(on, "reading budget requests").await?.iter().map(request).collect()

@@ -27,11 +27,22 @@ impl Restriction {
         if names.is_empty() {
             return;
         }
+        let (joint, places) = (self.joint(), self.places(names));
+        self.text = format!("{}{joint}{column} IN ({places})", self.text);
+    }
+
+    /// That there is a row of `select`, whose last column is one of `names`.
+    pub(super) fn exists(&mut self, select: &'static str, names: &[String]) {
+        let (joint, places) = (self.joint(), self.places(names));
+        self.text = format!("{}{joint}EXISTS ({select} IN ({places}))", self.text);
+    }
+
+    /// The places of `names`, which are values from now on.
+    fn places(&mut self, names: &[String]) -> String {
         let first = self.values.len() + 1;
         let places: Vec<String> = (first..first + names.len()).map(|at| format!("${at}")).collect();
-        let joint = self.joint();
-        self.text = format!("{}{joint}{column} IN ({})", self.text, places.join(", "));
         self.values.extend(names.iter().map(|name| Value::from(name.as_str())));
+        places.join(", ")
     }
 
     /// The text, which begins with ` WHERE ` or is empty, and the values of its parameters from `$1` on.

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::super::tests::{OPERATOR, all_consumers_account, charge_on, consumer_account};
 use super::super::*;
-use super::database::{Connection as Writing, positional};
+use super::database::{Connection as Writing, Statement, Value, positional};
+use super::lists;
 use super::opening::{Target, path_of};
 use super::{PATIENCE, Storage};
 
@@ -326,7 +327,7 @@ async fn every_connection_is_durable() {
     }
     // Readers cannot write.
     let mut reader = store.readers.get().await.unwrap();
-    assert!(super::database::Statement::new("DELETE FROM grants").execute(reader.on(), "testing").await.is_err());
+    assert!(Statement::new("DELETE FROM grants").execute(reader.on(), "testing").await.is_err());
 }
 
 #[tokio::test]
@@ -360,4 +361,60 @@ fn parameters_in_order_need_no_names() {
     for named in ["SELECT $1, $1", "SELECT $2, $1", "SELECT $2", "SELECT '$' || $1"] {
         assert_eq!(said(named), named);
     }
+}
+
+/// Rows and values in lists of every length round the lengths that have a text: all arrive, each once.
+#[tokio::test]
+async fn lists_of_any_length_are_written_and_found() {
+    let (_folder, store) = ledger(PATIENCE).await;
+    let mut slot = store.writer.slot.lock().await;
+    let connection = slot.as_mut().unwrap();
+    let row = |at: i64| vec![format!("a{at}").into(), at.into(), Value::Int(Some(7))];
+    let insert = |rows: Vec<Vec<Value>>| {
+        Statement::insert("INSERT INTO alerts (account_key, threshold_percent, at_us)", 3, rows, "")
+    };
+    let mut next = 0;
+    for count in [0, 1, 2, 4, 5, 16, 17, 64, 65, 255, 256, 257, 600, 3000] {
+        let rows = (next..next + count).map(row).collect();
+        assert_eq!(insert(rows).execute(connection.on(), "testing").await.unwrap(), u64::try_from(count).unwrap());
+        let keys = (next..next + count).map(|at| Value::from(format!("a{at}")));
+        let found =
+            Statement::within("SELECT threshold_percent, at_us FROM alerts WHERE account_key", keys, "ORDER BY 1");
+        let found = found.fetch_all(connection.on(), "testing").await.unwrap();
+        let found: Vec<i64> = found.iter().map(|row| row.int(0).unwrap()).collect();
+        assert_eq!(found, (next..next + count).collect::<Vec<_>>());
+        next += count;
+    }
+    // What a list is filled up with is left out, so that nothing else may look like it; and nothing of such a list is written.
+    let rows = vec![row(next), vec![Value::Text(None), 1.into(), 7.into()]];
+    let error = insert(rows).execute(connection.on(), "testing").await.unwrap_err();
+    assert!(matches!(error, LedgerError::Corrupt { .. }), "{error:?}");
+    let all = Statement::new("SELECT count(*), sum(threshold_percent) FROM alerts");
+    let all = all.fetch_one(connection.on(), "testing").await.unwrap();
+    assert_eq!((all.int(0).unwrap(), all.int(1).unwrap()), (next, (0..next).sum()));
+}
+
+#[test]
+fn a_list_of_any_length_has_one_of_few_texts() {
+    let values = |count: usize| vec![Value::from(1); count];
+    let mut texts = std::collections::BTreeSet::new();
+    for count in 1..=256 {
+        let (text, given, kept) = lists::sqlite_within("x", values(count), "");
+        assert!(kept && given.len() >= count, "{count}");
+        texts.insert(text);
+        for (text, given) in lists::sqlite_rows("INSERT INTO t (a, b)", 2, values(2 * count), "").unwrap() {
+            assert_eq!(text.matches('?').count(), given.len());
+            texts.insert(text);
+        }
+        texts.insert(lists::postgres_within("x", values(count), "").unwrap().0);
+        texts.insert(lists::postgres_rows("INSERT INTO t (a, b)", 2, values(2 * count), "").unwrap().0);
+    }
+    assert_eq!(texts.len(), 5 + 5 + 1 + 1, "{texts:?}");
+    let (text, given, kept) = lists::sqlite_within("x", values(257), "");
+    assert_eq!((text.matches('?').count(), given.len(), kept), (257, 257, false));
+    assert_eq!(lists::sqlite_within("x", Vec::new(), "y").0, "x IN (NULL) y");
+    // A column of two types is no array.
+    let uneven = vec![Value::from(1), Value::from("a"), Value::from(2), Value::from(3)];
+    assert!(lists::postgres_rows("INSERT INTO t (a, b)", 2, uneven, "").is_err());
+    assert!(lists::sqlite_rows("INSERT INTO t (a, b)", 2, values(3), "").is_err());
 }

@@ -173,9 +173,9 @@ impl Transaction<'_> {
         Ok(Receipt { log_index, leaf_hash })
     }
 
-    /// Runs `statements` once the entries that were appended before are written.
-    pub(super) fn after_entries(&mut self, statements: Vec<Statement>) {
-        self.deferred.extend(statements);
+    /// Runs `statement` once the entries that were appended before are written.
+    pub(super) fn after_entries(&mut self, statement: Statement) {
+        self.deferred.push(statement);
     }
 
     /// Writes the appended entries and the state.
@@ -189,10 +189,11 @@ impl Transaction<'_> {
         let nodes = std::mem::take(&mut self.nodes).into_iter().map(|node| -> Vec<Value> {
             vec![i64::from(node.id.level).into(), index(node.id.index).into(), node.hash.into()]
         });
-        let mut statements =
-            Statement::insert("INSERT INTO log_entries (idx, at_us, kind, entry, leaf_hash)", 5, entries, "");
-        statements.extend(Statement::insert("INSERT INTO log_datasets (dataset, idx)", 2, datasets, ""));
-        statements.extend(Statement::insert("INSERT INTO log_nodes (level, idx, hash)", 3, nodes, ""));
+        let mut statements = vec![
+            Statement::insert("INSERT INTO log_entries (idx, at_us, kind, entry, leaf_hash)", 5, entries, ""),
+            Statement::insert("INSERT INTO log_datasets (dataset, idx)", 2, datasets, ""),
+            Statement::insert("INSERT INTO log_nodes (level, idx, hash)", 3, nodes, ""),
+        ];
         statements.append(&mut self.deferred);
         let state = &self.state;
         statements.push(

@@ -22,6 +22,10 @@ pub(super) async fn unknown_and_frozen_consumers_are_refused(store: &dyn Store) 
     }
     let error = store.held_for("dot", key, 1).await.unwrap_err();
     assert!(matches!(error, LedgerError::Frozen { .. }), "{error:?}");
+    let error = store.paid_draw("dot", key, 1).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Frozen { .. }), "{error:?}");
+    let error = store.paid_draw("nobody", key, 1).await.unwrap_err();
+    assert!(matches!(error, LedgerError::UnknownConsumer { .. }), "{error:?}");
     store.set_frozen("dot", false, &OPERATOR).await.unwrap();
     assert!(store.held_for("dot", key, 1).await.unwrap().is_some());
     charged(store, &charge("dot", 2, 1)).await;

@@ -22,6 +22,16 @@ pub(super) async fn another_delta_is_another_draw(store: &dyn Store) {
     };
     assert!(shared);
     assert_eq!(store.held_for("fed", key, 10).await.unwrap().unwrap().payload, b"dear");
+    // Each with its own charge and the δ that it paid, whoever drew.
+    let paid = async |consumer: &str| {
+        let paid = store.paid_draw(consumer, key, 10).await.unwrap().unwrap();
+        (paid.charge, paid.delta.steps(), paid.held.charge_id, paid.held.payload)
+    };
+    assert_eq!(paid("dot").await, (cheap, 3, cheap, b"cheap".to_vec()));
+    assert_eq!(paid("cdc").await, (dear, 5, dear, b"dear".to_vec()));
+    let of_fed = paid("fed").await;
+    assert!(of_fed.0 > dear, "{of_fed:?}");
+    assert_eq!((of_fed.1, of_fed.2, of_fed.3), (5, dear, b"dear".to_vec()));
 }
 
 pub(super) async fn the_first_stored_draw_wins(store: &dyn Store) {
@@ -40,9 +50,33 @@ pub(super) async fn the_first_stored_draw_wins(store: &dyn Store) {
     for consumer in ["dot", "cdc"] {
         assert_eq!(store.held_for(consumer, key, 1).await.unwrap(), Some(expected.clone()));
     }
+    // What would be said of a draw that is not kept is not said.
+    let said =
+        |at| Entry { at, by: None, decision: Decision::Shown { charge: first, datasets: vec![FLIGHTS.to_owned()] } };
+    let draw = |release| NewDraw {
+        key: ReleaseKey([release; 32]),
+        precision: 10,
+        charge: first,
+        payload: b"ours".into(),
+        facts: "{}".into(),
+    };
+    let size = store.log_tree().await.unwrap().size();
+    let kept = store.keep_and_record(draw(1), said(Utc::now()), Vec::new()).await.unwrap();
+    assert_eq!(kept, (expected.clone(), None));
+    assert_eq!(store.log_tree().await.unwrap().size(), size);
+    let unpaid = store.keep_and_record(draw(2), said(Utc::now()), Vec::new()).await;
+    assert!(matches!(unpaid, Err(LedgerError::NotPaidFor { .. })), "{unpaid:?}");
+    let other = charged(store, &charge("dot", 3, 10)).await;
+    let size = store.log_tree().await.unwrap().size();
+    let draw = NewDraw { charge: other, ..draw(3) };
+    let (held, receipt) = store.keep_and_record(draw, said(Utc::now()), Vec::new()).await.unwrap();
+    assert_eq!((held.payload, held.charge_id), (b"ours".to_vec(), other));
+    // Behind the entry of the draw itself.
+    assert_eq!(receipt.unwrap().log_index, size + 1);
+    assert_eq!(store.log_tree().await.unwrap().size(), size + 2);
     assert_eq!(store.held_release(key, 10).await.unwrap(), Some(expected));
     assert_eq!(store.held_release(key, 11).await.unwrap(), None);
-    assert_eq!(store.check().await.unwrap().held_releases, 1);
+    assert_eq!(store.check().await.unwrap().held_releases, 2);
 }
 
 pub(super) async fn a_draw_must_have_been_paid_for(store: &dyn Store) {
@@ -89,5 +123,12 @@ pub(super) async fn a_consumer_is_shown_only_what_it_paid_for(store: &dyn Store)
     // cdc paid for 20 and is not given the 10 on top, which with the 20 would tell more than either.
     assert_eq!(store.held_for("cdc", key, 1).await.unwrap().unwrap().payload, b"fine");
     assert_eq!(store.held_for("cdc", key, 21).await.unwrap(), None);
+    let paid = async |consumer: &str, least| {
+        store.paid_draw(consumer, key, least).await.unwrap().map(|paid| (paid.charge, paid.held.payload))
+    };
+    assert_eq!(paid("dot", 1).await, Some((coarse, b"coarse".to_vec())));
+    assert_eq!(paid("dot", 11).await, None);
+    assert_eq!(paid("cdc", 1).await, Some((fine, b"fine".to_vec())));
+    assert_eq!(paid("fed", 1).await, None);
     assert_eq!(store.held_release(key, 1).await.unwrap().unwrap().payload, b"fine");
 }
