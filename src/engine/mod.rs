@@ -4,6 +4,9 @@
 //! ReleaseNode ── optimise ── verify ── plan ── verify ── execute ──▶ drawn batch
 //! post plan   ── verify ── optimise ── plan ── execute ──▶ rows of the answer
 //! ```
+//!
+//! With a cluster, what is below a release's noise runs there ([`crate::cluster`]): the same plan, proven as it is here,
+//! and only then split. What is above the releases runs here always.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use datafusion::prelude::SessionConfig;
 use thiserror::Error;
 
 use crate::catalog::SQL_CATALOG;
+use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
@@ -36,6 +40,9 @@ pub enum EngineError {
     /// The run made something else than one batch.
     #[error("a release made {0} batches")]
     NotOneBatch(usize),
+    /// The cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 impl EngineError {
@@ -55,11 +62,13 @@ pub struct EngineConfig {
     pub target_partitions: Option<usize>,
     /// Where to spill; a temporary folder of the system when absent.
     pub spill_dir: Option<PathBuf>,
+    /// The cluster that reads and bounds the rows of releases; this process does when absent.
+    pub cluster: Option<ClusterOptions>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { memory_bytes: 2 << 30, target_partitions: None, spill_dir: None }
+        Self { memory_bytes: 2 << 30, target_partitions: None, spill_dir: None, cluster: None }
     }
 }
 
@@ -67,6 +76,7 @@ impl Default for EngineConfig {
 #[derive(Debug)]
 pub struct Engine {
     state: SessionState,
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// Functions that no query has: they can exhaust memory or end the process on one row, released or not.
@@ -110,6 +120,10 @@ impl Engine {
         if let Some(partitions) = config.target_partitions {
             session = session.with_target_partitions(partitions);
         }
+        if let Some(options) = &config.cluster {
+            session = Cluster::session(options, session);
+        }
+        let cluster = config.cluster.clone().map(|options| Arc::new(Cluster::new(options, &session)));
         let disk = match &config.spill_dir {
             Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -126,7 +140,7 @@ impl Engine {
             functions.retain(|function| !REMOVED_FUNCTIONS.contains(&function.name()));
         }
         *builder.table_functions() = Some(std::collections::HashMap::new());
-        Ok(Self { state: builder.build() })
+        Ok(Self { state: builder.build(), cluster })
     }
 
     /// The state that SQL is planned with.
@@ -135,21 +149,37 @@ impl Engine {
         &self.state
     }
 
+    /// Whether somebody is there to read and bound rows. To be asked before anything is charged: afterwards the cluster may
+    /// fail for what it has read.
+    ///
+    /// # Errors
+    /// When there is a cluster, and it has nobody.
+    pub async fn check_workers(&self) -> Result<(), EngineError> {
+        match &self.cluster {
+            None => Ok(()),
+            Some(cluster) => Ok(cluster.check_workers().await?),
+        }
+    }
+
     /// The physical plan of a release, proven on the way, with nothing read yet.
     ///
     /// # Errors
-    /// When a plan cannot be made or proven.
+    /// When a plan cannot be made or proven, or holds what a cluster cannot be sent.
     pub async fn plan_release(
         &self,
         release: ReleaseNode,
         known: Vec<Vec<RecordBatch>>,
     ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
+        let selection_key = release.selection_key();
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(release) });
         let plan = self.state.optimize(&plan)?;
         verify::release_plan(&plan)?;
         let plan = self.physical(&plan, ReleasePlanner::new(Vec::new(), known)).await?;
         verify::release_execution(&plan)?;
-        Ok(plan)
+        match &self.cluster {
+            None => Ok(plan),
+            Some(cluster) => Ok(cluster.plan(plan, selection_key)?),
+        }
     }
 
     /// Runs a planned release: reads the data, draws the noise, once.
@@ -211,6 +241,13 @@ impl Engine {
     async fn collect(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>, EngineError> {
         let context = self.state.task_ctx();
         let run = SpawnedTask::spawn(collect(plan, context));
-        Ok(run.join().await.map_err(|error| DataFusionError::External(Box::new(error)))??)
+        let done = run.join().await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        done.map_err(|error| match error {
+            DataFusionError::External(inner) => match inner.downcast::<ClusterError>() {
+                Ok(cluster) => EngineError::Cluster(*cluster),
+                Err(inner) => EngineError::DataFusion(DataFusionError::External(inner)),
+            },
+            other => EngineError::DataFusion(other),
+        })
     }
 }

@@ -258,6 +258,10 @@ impl Gateway {
             let planned = self.engine.plan_post(plan, empty.clone(), drawn.known.clone()).await;
             planned.map_err(|error| translate::post(&error, "nothing was charged"))?;
         }
+        // That nobody is there to read the data cannot depend on it, so that is found out before it is paid for.
+        if self.must_draw(&priced.releases, consumer).await? {
+            self.engine.check_workers().await.map_err(|error| translate::workers(&error))?;
+        }
         let charged = match charged {
             Some(charged) => charged,
             None => pay().await?,
@@ -288,6 +292,17 @@ impl Gateway {
         drawn.charged = charged;
         drop(turns);
         Ok(drawn)
+    }
+
+    /// Whether some release has no draw yet that the consumer could be shown.
+    async fn must_draw(&self, releases: &[PricedRelease], consumer: &str) -> Result<bool, GatewayError> {
+        for release in releases {
+            let held = self.store.held_for(consumer, release.key, release.precision()).await;
+            if held.map_err(translate::ledger)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The kept draws of all releases, if there is one of each.

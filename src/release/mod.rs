@@ -19,6 +19,7 @@ mod epoch;
 mod lattice;
 mod moments;
 mod node;
+mod partial;
 mod planner;
 mod price;
 mod quantile;
@@ -28,7 +29,7 @@ mod tests;
 pub mod verify;
 
 pub use bound_exec::BoundExec;
-pub use cap::CapNode;
+pub use cap::{CapExec, CapNode};
 pub use contributions::{Contributions, GroupSums, SelectionKey, Sums};
 #[cfg(test)]
 pub use draw::draw_exactly;
@@ -37,6 +38,7 @@ pub use draw_exec::DrawExec;
 pub use epoch::EpochOf;
 pub use lattice::{Described, Lattice};
 pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
+pub use partial::{NotPartial, check_partial_sums, columns_of_partial_sums};
 pub use planner::ReleasePlanner;
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
 pub use quantile::{Candidates, Weights};
