@@ -14,6 +14,8 @@
 //! analysis           │            policy       is it private, and what does it release?    what an owner allows
 //!     │              │
 //! release ─── engine │                         bounds, noise, selection; DataFusion
+//!     │          │   │
+//!     ├─────── cluster                           below the noise: Apache Ballista, bounded partial sums
 //!     │              │
 //! mechanism ── accounting                      exact samplers; ρ, ε, δ in integers. Pure functions, no I/O
 //!
@@ -26,6 +28,7 @@
 //! * What is not known is refused: a plan node, an expression, a function, a key of a policy, a role.
 //! * Privacy loss is held and compared in integers, and rounded towards more loss.
 //! * An error says what to do next, and holds no data value.
+//! * `cluster` does not know noise, prices, consumers or tokens: what it sends holds none of them.
 //! * `analysis` does not know prices, `release` does not know accounts, `ledger` does not know SQL, `audit` does not
 //!   know what an entry says, and `interface` knows the gateway, and policies and evidence as files.
 
@@ -46,6 +49,7 @@ pub mod accounting;
 pub mod analysis;
 pub mod audit;
 pub mod catalog;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod engine;

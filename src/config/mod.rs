@@ -87,6 +87,12 @@ pub enum ConfigError {
         "alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway"
     )]
     Webhook,
+    /// A mode that needs to know more.
+    #[error("engine.mode is \"ballista\", which needs engine.scheduler and engine.cluster_secret")]
+    Cluster,
+    /// A scheduler's address that is none.
+    #[error("engine.scheduler must be a host and a port, such as \"127.0.0.1:50050\"")]
+    Scheduler,
     /// A number out of its range.
     #[error("{key} must be from {lo} to {hi}, not {found}")]
     OutOfRange {
@@ -238,6 +244,35 @@ pub struct Engine {
     pub max_sql_bytes: usize,
     /// Answers leave at multiples of this, in milliseconds; 0 turns it off.
     pub response_quantum_ms: u64,
+    /// Where the rows of a release are read and bounded.
+    pub mode: EngineMode,
+    /// `HOST:PORT` of the scheduler, in the mode `ballista`.
+    pub scheduler: Option<String>,
+    /// The file with the secret that gateway, scheduler and executors share, in the mode `ballista`.
+    pub cluster_secret: Option<PathBuf>,
+}
+
+/// Where the rows of a release are read and bounded. Its noise is drawn by the gateway, wherever that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineMode {
+    /// In the gateway's own process.
+    #[default]
+    Local,
+    /// On the executors of an Apache Ballista cluster.
+    Ballista,
+}
+
+impl Engine {
+    /// The scheduler and the file of the secret, in the mode `ballista`.
+    #[must_use]
+    pub fn cluster(&self) -> Option<(&str, &Path)> {
+        // `Config::load` has checked that both are there where they are needed.
+        match self.mode {
+            EngineMode::Local => None,
+            EngineMode::Ballista => Some((self.scheduler.as_deref()?, self.cluster_secret.as_deref()?)),
+        }
+    }
 }
 
 impl Engine {
@@ -264,6 +299,9 @@ impl Default for Engine {
             max_cells: 100_000,
             max_sql_bytes: 65_536,
             response_quantum_ms: 10,
+            mode: EngineMode::Local,
+            scheduler: None,
+            cluster_secret: None,
         }
     }
 }
@@ -341,6 +379,16 @@ impl Config {
                 return Err(ConfigError::OutOfRange { key, found, lo, hi });
             }
         }
+        if engine.mode == EngineMode::Ballista && engine.cluster().is_none() {
+            return Err(ConfigError::Cluster);
+        }
+        // As executors name it: a host, perhaps by name, and a port.
+        let is_address = |address: &String| {
+            address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if engine.scheduler.as_ref().is_some_and(|address| !is_address(address)) {
+            return Err(ConfigError::Scheduler);
+        }
         Ok(())
     }
 
@@ -367,6 +415,7 @@ impl Config {
         self.policies.dir = folder.join(&self.policies.dir);
         self.audit.key = folder.join(&self.audit.key);
         self.audit.anchor = folder.join(&self.audit.anchor);
+        self.engine.cluster_secret = self.engine.cluster_secret.map(|file| folder.join(file));
         for location in self.policies.locations.values_mut().flatten() {
             let place = folder.join(&location);
             // Links are resolved whenever a file is read; here a folder need not exist yet.

@@ -6,6 +6,9 @@
 //! ```
 //!
 //! What is executed runs on threads of its own, within a share of the memory.
+//!
+//! With a cluster, what is below a release's noise runs there ([`crate::cluster`]): the same plan, proven as it is here,
+//! and only then split. What is above the releases runs here always.
 
 mod memory;
 mod threads;
@@ -26,6 +29,7 @@ use datafusion::prelude::SessionConfig;
 use thiserror::Error;
 
 use crate::catalog::SQL_CATALOG;
+use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
 
 use memory::SharedMemory;
@@ -43,6 +47,9 @@ pub enum EngineError {
     /// The run made something else than one batch.
     #[error("a release made {0} batches")]
     NotOneBatch(usize),
+    /// The cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 impl EngineError {
@@ -66,11 +73,20 @@ pub struct EngineConfig {
     pub target_partitions: Option<usize>,
     /// Where to spill; a temporary folder of the system when absent.
     pub spill_dir: Option<PathBuf>,
+    /// The cluster that reads and bounds the rows of releases; this process does when absent.
+    pub cluster: Option<ClusterOptions>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { memory_bytes: 2 << 30, concurrent_queries: 1, threads: None, target_partitions: None, spill_dir: None }
+        Self {
+            memory_bytes: 2 << 30,
+            concurrent_queries: 1,
+            threads: None,
+            target_partitions: None,
+            spill_dir: None,
+            cluster: None,
+        }
     }
 }
 
@@ -86,6 +102,7 @@ pub struct Engine {
     /// In which runs what is computed beside releases.
     beside: Arc<TaskContext>,
     threads: Threads,
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// Functions that no query has: they can exhaust memory or end the process on one row, released or not.
@@ -129,6 +146,10 @@ impl Engine {
         if let Some(partitions) = config.target_partitions {
             session = session.with_target_partitions(partitions);
         }
+        if let Some(options) = &config.cluster {
+            session = Cluster::session(options, session);
+        }
+        let cluster = config.cluster.clone().map(|options| Arc::new(Cluster::new(options, &session)));
         let disk = match &config.spill_dir {
             Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -147,7 +168,7 @@ impl Engine {
         let threads = Threads::new(config.threads).map_err(DataFusionError::IoError)?;
         let state = builder.build();
         let beside = state.task_ctx();
-        Ok(Self { state, memory, beside, threads })
+        Ok(Self { state, memory, beside, threads, cluster })
     }
 
     /// The state that SQL is planned with.
@@ -156,22 +177,38 @@ impl Engine {
         &self.state
     }
 
+    /// Whether somebody is there to read and bound rows. To be asked before anything is charged: afterwards the cluster may
+    /// fail for what it has read.
+    ///
+    /// # Errors
+    /// When there is a cluster, and it has nobody.
+    pub async fn check_workers(&self) -> Result<(), EngineError> {
+        match &self.cluster {
+            None => Ok(()),
+            Some(cluster) => Ok(cluster.check_workers().await?),
+        }
+    }
+
     /// The physical plan of a release, proven on the way, with nothing read yet.
     ///
     /// # Errors
-    /// When a plan cannot be made or proven.
+    /// When a plan cannot be made or proven, or holds what a cluster cannot be sent.
     pub async fn plan_release(
         &self,
         release: ReleaseNode,
         known: Vec<Vec<RecordBatch>>,
     ) -> Result<Arc<dyn ExecutionPlan>, EngineError> {
+        let selection_key = release.selection_key();
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(release) });
         let plan = self.state.optimize(&plan)?;
         let alone = verify::release_plan(&plan)?;
         let planner = ReleasePlanner::new(Vec::new(), known).with_units_alone(alone);
         let plan = self.physical(&plan, planner).await?;
         verify::release_execution(&plan, alone)?;
-        Ok(plan)
+        match &self.cluster {
+            None => Ok(plan),
+            Some(cluster) => Ok(cluster.plan(plan, selection_key)?),
+        }
     }
 
     /// Runs a planned release: reads the data, draws the noise, once.
@@ -255,6 +292,12 @@ impl Engine {
         plan: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>, EngineError> {
-        Ok(self.threads.run(collect(plan, context)).await?)
+        self.threads.run(collect(plan, context)).await.map_err(|error| match error {
+            DataFusionError::External(inner) => match inner.downcast::<ClusterError>() {
+                Ok(cluster) => EngineError::Cluster(*cluster),
+                Err(inner) => EngineError::DataFusion(DataFusionError::External(inner)),
+            },
+            other => EngineError::DataFusion(other),
+        })
     }
 }

@@ -129,6 +129,10 @@ impl Gateway {
         // They are good for the draw as well, unless it reads what is computed only then.
         let plans_hold = analysed.known().iter().all(|known| known.after == 0);
         drawn.post = Some(post);
+        // That nobody is there to read the data cannot depend on it, so that is found out before it is paid for.
+        if self.must_draw(&priced.releases, consumer).await? {
+            self.engine.check_workers().await.map_err(|error| translate::workers(&error))?;
+        }
         let charged = pay(priced).await?;
         for ((at, (release, charge)), plan) in analysed.releases().iter().zip(&charged).enumerate().zip(plans) {
             self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
@@ -177,6 +181,17 @@ impl Gateway {
         drawn.charged = charged;
         drawn.turns = Some(turns);
         Ok(drawn)
+    }
+
+    /// Whether some release has no draw yet that the consumer could be shown.
+    async fn must_draw(&self, releases: &[PricedRelease], consumer: &str) -> Result<bool, GatewayError> {
+        for release in releases {
+            let held = self.store.held_for(consumer, release.key, release.precision()).await;
+            if held.map_err(translate::ledger)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Computes the relations that need no more than the first `releases` draws, and are not computed yet.

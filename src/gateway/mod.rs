@@ -47,6 +47,7 @@ use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
+use crate::cluster::{ClusterOptions, ClusterSecret};
 use crate::config::Config;
 use crate::engine::{Engine, EngineConfig};
 use crate::ledger::{self, Actor, Store};
@@ -172,6 +173,9 @@ struct GatewayLimits {
     response_quantum: Duration,
 }
 
+/// Into how many partitions a cluster splits rows where the configuration does not say: as many as Ballista itself takes.
+const CLUSTER_PARTITIONS: usize = 16;
+
 impl Gateway {
     /// Opens the storage, reads the policies, and holds them against their files.
     ///
@@ -191,12 +195,23 @@ impl Gateway {
                 tracing::warn!(dataset = %name, %error, "the dataset cannot be served as it is");
             }
         }
+        let timeout = Duration::from_millis(config.engine.timeout_ms);
+        let cluster = match config.engine.cluster() {
+            None => None,
+            Some((scheduler, secret)) => Some(ClusterOptions {
+                scheduler: scheduler.to_owned(),
+                secret: ClusterSecret::load(secret).map_err(|error| translate::cluster_secret(&error))?,
+                partitions: config.engine.target_partitions.unwrap_or(CLUSTER_PARTITIONS),
+                task_timeout: timeout,
+            }),
+        };
         let engine = Engine::new(&EngineConfig {
             memory_bytes: usize::try_from(config.engine.memory_limit_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
             concurrent_queries: config.engine.max_concurrent_queries,
             threads: config.engine.threads,
             target_partitions: config.engine.target_partitions,
             spill_dir: None,
+            cluster,
         })
         .map_err(translate::engine)?;
         let gateway = Arc::new(Self {
@@ -218,7 +233,7 @@ impl Gateway {
             limits: GatewayLimits {
                 sql: Limits { max_bytes: config.engine.max_sql_bytes, ..Limits::default() },
                 max_cells: usize::try_from(config.engine.max_cells).unwrap_or(usize::MAX),
-                timeout: Duration::from_millis(config.engine.timeout_ms),
+                timeout,
                 response_quantum: Duration::from_millis(config.engine.response_quantum_ms),
             },
         });

@@ -4,6 +4,7 @@ use arrow::error::ArrowError;
 
 use crate::analysis::{Refusal, RefusalKind};
 use crate::catalog::CatalogError;
+use crate::cluster::SecretError;
 use crate::engine::EngineError;
 use crate::ledger::LedgerError;
 use crate::release::PriceError;
@@ -76,6 +77,12 @@ pub(super) fn operator_catalog(error: CatalogError) -> GatewayError {
         .with_hint("`tollgate policy check FILE` names every fault")
 }
 
+/// For the operator, at the start.
+pub(super) fn cluster_secret(error: &SecretError) -> GatewayError {
+    GatewayError::new(Code::RequestInvalid, error.to_string())
+        .with_hint("`tollgate scheduler --secret FILE` makes one; copy it to the gateway and the executors, mode 0600")
+}
+
 /// For analysts, who may not.
 pub(super) fn catalog(error: &CatalogError) -> GatewayError {
     tracing::error!(%error, "a source cannot be used");
@@ -84,8 +91,20 @@ pub(super) fn catalog(error: &CatalogError) -> GatewayError {
         .with_hint("its owner or the operator has to mend it; the reason is in the gateway's log")
 }
 
+/// No worker is there, and nothing was charged: a cluster is asked before it is paid for what it reads.
+pub(super) fn workers(error: &EngineError) -> GatewayError {
+    tracing::error!(%error, "the cluster cannot work; the question was refused and not charged");
+    GatewayError::new(Code::Overloaded, "no worker is there to answer the question; nothing was charged")
+        .with_hint("try again in a moment; if it stays so, tell the operator the time of this answer")
+}
+
 pub(super) fn engine(error: EngineError) -> GatewayError {
     match &error {
+        EngineError::Cluster(error) => {
+            tracing::error!(%error, "a query failed in the cluster");
+            GatewayError::new(Code::Internal, "the query could not be completed")
+                .with_hint("if it was charged, the same question again is free")
+        }
         EngineError::Unproven(_) => {
             tracing::error!(%error, "a finished plan was not proven private");
             GatewayError::new(
@@ -115,7 +134,7 @@ pub(super) fn charged_engine(error: EngineError) -> GatewayError {
             GatewayError::new(Code::Internal, "the query could not be completed")
                 .with_hint("it was charged; tell the operator the time of this answer; the same question again is free")
         }
-        EngineError::DataFusion(_) | EngineError::NotOneBatch(_) => engine(error),
+        EngineError::Cluster(_) | EngineError::DataFusion(_) | EngineError::NotOneBatch(_) => engine(error),
     }
 }
 

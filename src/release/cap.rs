@@ -132,6 +132,18 @@ impl CapExec {
         ));
         Self { input, keys, most, properties }
     }
+
+    /// What rows are counted by.
+    #[must_use]
+    pub fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.keys
+    }
+
+    /// The most rows for one value of the keys.
+    #[must_use]
+    pub const fn most(&self) -> usize {
+        self.most
+    }
 }
 
 impl DisplayAs for CapExec {

@@ -17,6 +17,7 @@ mod epoch;
 mod lattice;
 mod moments;
 mod node;
+mod partial;
 mod planner;
 mod price;
 mod quantile;
@@ -26,7 +27,7 @@ mod tests;
 pub mod verify;
 
 pub use bound::{BoundExec, Contributions, GroupSums, Meeting, SelectionKey, Sums};
-pub use cap::CapNode;
+pub use cap::{CapExec, CapNode};
 #[cfg(test)]
 pub use draw::draw_exactly;
 pub use draw::{Merge, draw};
@@ -34,6 +35,7 @@ pub use draw_exec::DrawExec;
 pub use epoch::EpochOf;
 pub use lattice::{Described, Lattice};
 pub use node::{Leaf, ReleaseNode, ReleasedNode, output_schema};
+pub use partial::{NotPartial, check_partial_sums, columns_of_partial_sums};
 pub use planner::ReleasePlanner;
 pub use price::{NoisePlan, Price, PriceError, Selection, noise_for};
 pub use quantile::{Candidates, Weights};

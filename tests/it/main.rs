@@ -12,6 +12,7 @@ mod accounting_oracle;
 mod administrators_http;
 mod auditors;
 mod cli;
+mod cluster;
 mod cookbook;
 mod evidence;
 mod faults;

@@ -9,14 +9,15 @@ use crate::fixture::repository;
 /// What each stage may import: the diagram of `src/lib.rs`, as a table. `mechanism` and `accounting` are one floor, as are
 /// `release` and `engine`. The verifier in `release` knows the catalog's tables, since it must tell whose rows it
 /// sees, and the policies' calendar of epochs.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("accounting", &["mechanism"]),
     ("mechanism", &["accounting"]),
     ("policy", &["accounting"]),
     ("release", &["mechanism", "accounting", "catalog", "policy"]),
     ("catalog", &["policy"]),
     ("sql", &["catalog", "policy"]),
-    ("engine", &["release", "catalog"]),
+    ("cluster", &["release", "policy"]),
+    ("engine", &["release", "catalog", "cluster"]),
     ("analysis", &["sql", "catalog", "policy", "release", "accounting"]),
     ("audit", &[]),
     ("ledger", &["accounting", "audit"]),
@@ -24,9 +25,21 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("demo", &[]),
     (
         "gateway",
-        &["accounting", "analysis", "audit", "catalog", "config", "engine", "ledger", "policy", "release", "sql"],
+        &[
+            "accounting",
+            "analysis",
+            "audit",
+            "catalog",
+            "cluster",
+            "config",
+            "engine",
+            "ledger",
+            "policy",
+            "release",
+            "sql",
+        ],
     ),
-    ("interface", &["gateway", "audit", "config", "demo", "policy"]),
+    ("interface", &["gateway", "audit", "cluster", "config", "demo", "policy"]),
 ];
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::table::printable;
 use crate::audit::key::KeyError;
+use crate::cluster::{ExecutorError, SchedulerError, SecretError};
 use crate::config::ConfigError;
 use crate::demo::DemoError;
 use crate::gateway::{GatewayError, Role};
@@ -142,6 +143,15 @@ pub(super) enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// The cluster's secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The scheduler does not run.
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    /// The executor does not run.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     /// There is no public key to verify with.
     #[error("--key: {source}")]
     BadKey {
@@ -182,6 +192,8 @@ impl Failure {
             | Self::Request(_) => "usage",
             Self::NotVerified { .. } => "not_verified",
             Self::Report => "internal",
+            Self::Secret(_) => "secret_unusable",
+            Self::Scheduler(_) | Self::Executor(_) => "cluster_failed",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => "unreachable",
         }
     }
@@ -212,7 +224,10 @@ impl Failure {
             Self::NoName { .. } => {
                 Some("write `owner` and `name` in [dataset]; `tollgate policy check FILE` names every fault")
             }
+            Self::Secret(_) => Some("`tollgate scheduler --secret FILE` makes one; copy it with mode 0600"),
             Self::Report
+            | Self::Scheduler(_)
+            | Self::Executor(_)
             | Self::Draft { .. }
             | Self::NoData { .. }
             | Self::BadGlob { .. }

@@ -8,6 +8,7 @@
 //!  policy check, policy init, audit verify ───────── files ──► nothing else
 //!  report ──────────────────────────── HTTP with --url, else storage
 //!  serve, demo ──────────────────────────────────────────────► are the server
+//!  scheduler, executor ──────────────────────────────────────► are the cluster of a server
 //! ```
 //!
 //! Exit status: 0 done, 1 refused or failed, 2 wrong usage. What a command is asked for goes to standard output; all
@@ -17,6 +18,7 @@ mod approval;
 mod audit;
 mod budget;
 mod client;
+mod cluster;
 mod consumer;
 mod dataset;
 mod demo;
@@ -57,6 +59,10 @@ enum Command {
     Serve(serve::Serve),
     /// Make sample companies and run the gateway on them.
     Demo(demo::Demo),
+    /// Run the scheduler of a cluster that reads and bounds rows for a gateway.
+    Scheduler(cluster::SchedulerCommand),
+    /// Run an executor of such a cluster.
+    Executor(cluster::ExecutorCommand),
     /// Ask a question of a running gateway.
     Query(query::Query),
     /// Check and draft policy files.
@@ -115,6 +121,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(command) => block_on(command.run()),
         Command::Demo(command) => command.run(),
+        Command::Scheduler(command) => block_on(command.run()),
+        Command::Executor(command) => block_on(command.run()),
         Command::Query(command) => command.run(),
         Command::Policy(command) => command.run(),
         Command::Dataset(command) => command.run(),

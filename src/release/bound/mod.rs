@@ -23,7 +23,7 @@ mod tests;
 pub use contributions::Contributions;
 pub use exec::{BoundExec, Meeting};
 pub use sums::{GroupSums, Sums};
-pub(super) use sums::{distinct, emitted, key_schema};
+pub(super) use sums::{distinct, emitted, key_schema, partial_schema};
 
 /// The key of the hash that chooses which groups of a unit are kept when it touches more than L0.
 pub type SelectionKey = [u8; 16];
