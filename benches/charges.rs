@@ -18,6 +18,10 @@ use tollgate::ledger::{
 };
 use uuid::Uuid;
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 5;
 const LASTS: Duration = Duration::from_secs(4);

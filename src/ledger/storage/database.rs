@@ -299,7 +299,10 @@ impl Statement {
         rows: impl IntoIterator<Item = Vec<Value>>,
         after: &'static str,
     ) -> Self {
-        Self { text: Text::Rows(before, columns, after), values: rows.into_iter().flatten().collect() }
+        let rows = rows.into_iter();
+        let mut values = Vec::with_capacity(rows.size_hint().0 * columns);
+        values.extend(rows.flatten());
+        Self { text: Text::Rows(before, columns, after), values }
     }
 
     /// Runs it; how many rows it changed.

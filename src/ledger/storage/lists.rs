@@ -68,10 +68,14 @@ pub(super) fn sqlite_rows(
     }
     let most = LENGTHS.into_iter().rev().find(|length| length * columns <= MAX_KEPT_PARAMETERS).unwrap_or(1);
     let mut statements = Vec::with_capacity(values.len() / (most * columns) + 1);
-    let mut values = values.into_iter().peekable();
-    while values.peek().is_some() {
-        let mut rows: Vec<Value> = values.by_ref().take(most * columns).collect();
-        let length = length_for(rows.len() / columns).unwrap_or(most);
+    let mut left = values.len() / columns;
+    let mut values = values.into_iter();
+    while left > 0 {
+        let taken = left.min(most);
+        left -= taken;
+        let length = length_for(taken).unwrap_or(most);
+        let mut rows = Vec::with_capacity(length * columns);
+        rows.extend(values.by_ref().take(taken * columns));
         rows.resize(length * columns, Value::Int(None));
         let mut text = String::with_capacity(before.len() + after.len() + length * (columns * 3 + 4) + 64);
         text.push_str(before);
