@@ -12,10 +12,8 @@ use datafusion::common::ScalarValue;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::accounting::{Delta, Epsilon};
-use crate::analysis::{
-    Analysed, AnalysedRelease, Options, Outcome, PublicRows, Summable, analyse, known_of, with_values,
-};
+use crate::accounting::Delta;
+use crate::analysis::{Analysed, AnalysedRelease, Options, Outcome, PublicRows, analyse, known_of, with_values};
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
 use crate::ledger::{Decision, Entry, HeldRelease, ReleaseKey};
@@ -28,8 +26,8 @@ use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, encode, under};
 use super::price::{Draw, Priced, PricedRelease, cheapest, key, price};
 use super::{
-    Answer, Caller, ChargeLine, Code, FreeAlternative, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
-    budget, explain, run_blocking, translate,
+    Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, budget, explain,
+    run_blocking, translate,
 };
 
 impl Gateway {
@@ -82,7 +80,8 @@ impl Gateway {
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
             let privacy = facts.privacy(false, would_pay);
             let answer = self.finish(&facts, query_id, privacy, None, payer).await?;
-            return Ok(Answer { free: self.summed_from_earlier(&analysed, payer).await?, ..answer });
+            let free = self.summed_from_earlier(caller, question, &catalog, &analysed, payer).await?;
+            return Ok(Answer { free, ..answer });
         }
         let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
         let drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
@@ -100,25 +99,6 @@ impl Gateway {
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
         let answer = self.finish(&facts, query_id, privacy, Some(rows), payer).await?;
         Ok(Answer { diagnostics, receipt: Some(receipt), ..answer })
-    }
-
-    /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
-    async fn summed_from_earlier(
-        &self,
-        analysed: &Analysed,
-        payer: Payer<'_>,
-    ) -> Result<Option<FreeAlternative>, GatewayError> {
-        let Some(asked) = Summable::of(analysed) else { return Ok(None) };
-        let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
-        Ok(bought.into_iter().find_map(|(sql, parts)| {
-            let (keys, sums, steps) = serde_json::from_str(&parts).ok()?;
-            let finer = Summable { base: asked.base, keys, sums };
-            asked.is_answered_by(&finer).then(|| FreeAlternative {
-                sql: asked.from_finer(&finer, &sql),
-                epsilon: Epsilon::from_steps(steps).to_f64(),
-                note: FreeAlternative::NOTE,
-            })
-        }))
     }
 
     /// What each of the caller's accounts would pay.
@@ -164,7 +144,7 @@ impl Gateway {
     }
 
     /// Everything up to the price: policy and SQL alone. A dry run uses the schemas that are known, and opens no file.
-    async fn analyse(
+    pub(super) async fn analyse(
         &self,
         caller: &Caller,
         question: &Question,
@@ -562,7 +542,7 @@ fn check_texts(question: &Question) -> Result<(), GatewayError> {
 }
 
 /// The price that is asked for: as a number, or as the error that it must meet.
-fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>, GatewayError> {
+pub(super) fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>, GatewayError> {
     let Some(target) = question.target_error else { return Ok(question.epsilon) };
     let invalid = |detail: &str, hint: &str| Err(GatewayError::new(Code::RequestInvalid, detail).with_hint(hint));
     if question.epsilon.is_some() {

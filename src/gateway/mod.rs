@@ -22,6 +22,7 @@ mod error;
 mod evidence;
 mod explain;
 mod facts;
+mod free;
 mod grants;
 mod in_flight;
 mod log;

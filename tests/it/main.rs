@@ -16,6 +16,7 @@ mod cookbook;
 mod evidence;
 mod faults;
 mod fixture;
+mod free_sums;
 mod gateway;
 mod http;
 mod ledger_races;
