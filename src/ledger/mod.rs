@@ -385,7 +385,8 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn approvals(&self, datasets: &[String]) -> Result<Vec<Approval>, LedgerError>;
 
-    /// A steward's decision about a query. A no gives back what was reserved for it.
+    /// A steward's decision about a query. A no gives back what was reserved for it. A no to what was approved takes back
+    /// every yes of that dataset to the same consumer's query, at whatever price it was given.
     ///
     /// # Errors
     /// [`LedgerError::UnknownRequest`], [`LedgerError::DecidedBefore`], and storage errors.

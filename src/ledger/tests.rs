@@ -108,6 +108,7 @@ on_every_storage!(
         epochs_are_accounts_of_their_own,
         what_waits_for_approval_is_reserved_until_it_expires,
         a_no_gives_back_what_was_reserved,
+        a_yes_that_is_taken_back_takes_every_yes_with_it,
         an_approved_request_makes_its_grant,
         policies_are_kept_in_every_version,
         every_decision_is_in_the_log,
