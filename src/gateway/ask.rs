@@ -37,7 +37,14 @@ impl Gateway {
     /// A refusal or a failure, told without any data value.
     pub async fn ask(&self, caller: &Caller, question: Question) -> Result<Answer, GatewayError> {
         let start = Instant::now();
-        let answer = self.answer(caller, &question).await;
+        let answer = match caller.consumer().filter(|_| !question.dry_run) {
+            Some(consumer) => self.refusals.may_ask(consumer, Utc::now()),
+            None => Ok(()),
+        };
+        let answer = match answer {
+            Ok(()) => self.answer(caller, &question).await,
+            Err(too_often) => Err(too_often),
+        };
         if !question.dry_run {
             if let Err(error) = &answer {
                 self.record_refusal(caller, &question, error).await;

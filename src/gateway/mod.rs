@@ -28,8 +28,10 @@ mod in_flight;
 mod log;
 mod price;
 mod question;
+mod refusals;
 mod registry;
 pub mod reports;
+mod retention;
 mod served;
 mod standing;
 mod stewardship;
@@ -54,6 +56,7 @@ use served::Served;
 
 pub use crate::analysis::BoundsRequest;
 pub use crate::ledger::CheckReport;
+pub use crate::ledger::Forgotten;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, CopyReport, NewToken};
 pub use answer::{
@@ -148,6 +151,7 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     evidence: anchoring::Evidence,
     alerts: alerts::Alerts,
+    refusals: refusals::Refusals,
     in_flight: in_flight::InFlight,
     admission: Semaphore,
     limits: GatewayLimits,
@@ -197,6 +201,7 @@ impl Gateway {
             served: ArcSwap::from_pointee(served),
             config: config.clone(),
             evidence,
+            refusals: refusals::Refusals::default(),
             alerts: alerts::Alerts::new(&config.alerts, Arc::clone(&store)),
             engine,
             store,
@@ -210,6 +215,7 @@ impl Gateway {
             },
         });
         anchoring::keep_anchored(&gateway).await?;
+        retention::keep_forgetting(&gateway);
         Ok(gateway)
     }
 

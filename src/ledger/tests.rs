@@ -5,6 +5,7 @@ mod decisions;
 mod identities;
 mod releases;
 mod reports;
+mod retention;
 
 use std::sync::Arc;
 
@@ -135,6 +136,11 @@ on_every_storage!(
         noise_is_grouped_by_what_was_drawn,
         the_dearest_queries_come_first,
         a_threshold_is_noted_once,
+    ],
+    retention: [
+        what_is_old_goes_and_what_is_needed_stays,
+        what_no_time_is_set_for_is_kept,
+        much_is_forgotten_a_little_at_a_time,
     ],
 );
 

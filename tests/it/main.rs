@@ -26,6 +26,7 @@ mod policy_files;
 mod postgres;
 mod releases;
 mod reports;
+mod retention;
 mod simulated_year;
 mod stewards_http;
 mod tidy;

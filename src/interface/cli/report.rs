@@ -205,7 +205,7 @@ impl Place {
             return Err(Failure::ArrowToTerminal);
         }
         let Some(url) = &self.url else {
-            let report = of_storage(&self.config.administration().await?).await?;
+            let report = of_storage(&self.config.existing().await?).await?;
             return self.print_made(&report, columns);
         };
         let parameters: Vec<(&str, String)> =

@@ -361,3 +361,25 @@ fn parameters_in_order_need_no_names() {
         assert_eq!(said(named), named);
     }
 }
+
+#[tokio::test]
+async fn to_look_at_a_ledger_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let url = format!("sqlite://{}", path.display());
+    let none = open_existing(&url).await.err();
+    assert!(
+        matches!(&none, Some(LedgerError::NoLedger { path: named }) if *named == path.display().to_string()),
+        "{none:?}"
+    );
+    assert!(!path.exists());
+    // A folder and an empty file are none either.
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(open_existing(&url).await.err(), Some(LedgerError::NoLedger { .. })));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    let folder_itself = open_existing(&format!("sqlite://{}", folder.path().display())).await.err();
+    assert!(matches!(folder_itself, Some(LedgerError::NoLedger { .. })));
+    // One that was made is looked at.
+    drop(open(&url).await.unwrap());
+    open_existing(&url).await.unwrap().check().await.unwrap();
+}
