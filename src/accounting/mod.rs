@@ -10,6 +10,7 @@ pub mod pld;
 pub mod pure;
 pub mod rdp;
 pub mod restate;
+mod search;
 #[cfg(test)]
 mod tests;
 pub mod threshold;

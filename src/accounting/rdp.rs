@@ -97,45 +97,80 @@ impl Curve {
             return (f64::INFINITY, 0.0);
         }
         let of = |log: f64| epsilon_at(log.exp(), self.at(log.exp()), delta);
-        // The bound of each ε is convex in the order on a logarithmic scale of δ, so that the ε of one δ has one valley:
-        // first its neighbourhood, then the bottom by golden sections. Where floats say otherwise, a bound is still one.
-        let (mut low, mut high) = (LEAST_LOG_A, LEAST_LOG_A + 1.0);
-        let mut best = (f64::INFINITY, low);
-        for step in 0..=LOG_A_STEPS {
-            let log = LEAST_LOG_A + f64::from(step);
-            let epsilon = of(log);
-            if epsilon < best.0 {
-                best = (epsilon, log);
-                (low, high) = (log - 1.0, log + 1.0);
-            }
-        }
-        let golden = 0.5 * (5.0_f64.sqrt() - 1.0);
-        let mut inner = [high - golden * (high - low), low + golden * (high - low)];
-        let mut values = inner.map(of);
-        for _ in 0..36 {
-            let left = values[0] <= values[1];
-            if left {
-                high = inner[1];
-                inner = [high - golden * (high - low), inner[0]];
-                values = [of(inner[0]), values[0]];
-            } else {
-                low = inner[0];
-                inner = [inner[1], low + golden * (high - low)];
-                values = [values[1], of(inner[1])];
-            }
-            for (value, log) in values.into_iter().zip(inner) {
-                if value < best.0 {
-                    best = (value, log);
+        // The bound of each ε is convex in the order on a logarithmic scale of δ, so that the ε of one δ has one valley.
+        // Gaussian noise of as much divergence has its bottom at a = √(ln(1/δ)/ρ): from there it is walked down to the bottom
+        // in whole steps, and between them the bottom is searched. Where floats say otherwise, a bound is still one.
+        let start = 0.5 * (-delta.ln() / (0.5 * self.at(1.0))).ln();
+        let mut log = start.round().max(LEAST_LOG_A).min(MOST_LOG_A);
+        let mut epsilon = of(log);
+        for direction in [1.0, -1.0] {
+            while (LEAST_LOG_A..=MOST_LOG_A).contains(&(log + direction)) {
+                let next = of(log + direction);
+                if next.is_nan() || next >= epsilon {
+                    break;
                 }
+                (log, epsilon) = (log + direction, next);
             }
         }
-        (best.0, best.1.exp())
+        let bottom = valley(log - 1.0, log + 1.0, (log, epsilon), of);
+        (bottom.1, bottom.0.exp())
     }
 }
 
 /// The logarithms of α − 1 that are tried: from α = 1 + 10⁻⁶ to 10¹⁵.
 const LEAST_LOG_A: f64 = -14.0;
-const LOG_A_STEPS: u32 = 48;
+const MOST_LOG_A: f64 = 34.0;
+
+/// Where `of` is least between `low` and `high`, and how much it is there, if it has one valley: Brent, *Algorithms for
+/// Minimization without Derivatives*, 1973, chapter 5. Parabolas through the three best points, and golden sections where they do
+/// not help. `best` is a point within, and its value.
+fn valley(mut low: f64, mut high: f64, mut best: (f64, f64), of: impl Fn(f64) -> f64) -> (f64, f64) {
+    /// What is left of the place's error moves the value by the square of it.
+    const WIDTH: f64 = 1e-7;
+    const MOST_ROUNDS: u32 = 48;
+    let golden = 0.5 * (3.0 - 5.0_f64.sqrt());
+    let (mut second, mut third) = (None::<(f64, f64)>, None::<(f64, f64)>);
+    let (mut step, mut before) = (0.0_f64, 0.0_f64);
+    for _ in 0..MOST_ROUNDS {
+        let middle = 0.5 * (low + high);
+        if (best.0 - middle).abs() <= 2.0 * WIDTH - 0.5 * (high - low) {
+            break;
+        }
+        let vertex = second.zip(third).map(|(second, third)| {
+            let (to_second, to_third) = (best.0 - second.0, best.0 - third.0);
+            let (r, q) = (to_second * (best.1 - third.1), to_third * (best.1 - second.1));
+            to_second.mul_add(r, -(to_third * q)) / (2.0 * (q - r))
+        });
+        // A parabola that leads further than half of the step before the last is not yet one of this valley.
+        let inside = |step: &f64| *step > low - best.0 && *step < high - best.0 && step.abs() < 0.5 * before.abs();
+        if let Some(vertex) = vertex.filter(inside) {
+            (before, step) = (step, vertex);
+            let place = best.0 + step;
+            if place - low < 2.0 * WIDTH || high - place < 2.0 * WIDTH {
+                step = WIDTH.copysign(middle - best.0);
+            }
+        } else {
+            before = if best.0 < middle { high - best.0 } else { low - best.0 };
+            step = golden * before;
+        }
+        let place = best.0 + if step.abs() < WIDTH { WIDTH.copysign(step) } else { step };
+        let new = (place, of(place));
+        let (worse, other) = if new.1 <= best.1 { (best, new) } else { (new, best) };
+        if worse.0 < other.0 {
+            low = worse.0;
+        } else {
+            high = worse.0;
+        }
+        if new.1 <= best.1 {
+            (third, second, best) = (second, Some(best), new);
+        } else if second.is_none_or(|second| new.1 <= second.1) {
+            (third, second) = (second, Some(new));
+        } else if third.is_none_or(|third| new.1 <= third.1) {
+            third = Some(new);
+        }
+    }
+    best
+}
 
 /// The ε at which mechanisms with the divergence `divergence` of order 1 + `a` are (ε, `delta`)-private, rounded up.
 fn epsilon_at(a: f64, divergence: f64, delta: f64) -> f64 {

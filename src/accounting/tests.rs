@@ -9,6 +9,7 @@ mod event;
 mod pld;
 mod rdp;
 mod restate;
+mod search;
 
 fn epsilon(value: f64) -> Epsilon {
     Epsilon::floor_from(value).unwrap()

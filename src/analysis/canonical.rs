@@ -12,7 +12,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Distinct, Expr, Extension, LogicalPlan, Operator, binary_expr, build_join_schema,
+    BinaryExpr, Distinct, Expr, Extension, LogicalPlan, Operator, Projection, binary_expr, build_join_schema,
 };
 
 use crate::catalog::DatasetTable;
@@ -189,6 +189,7 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
                         rest = &filter.input;
                     }
                     LogicalPlan::SubqueryAlias(alias) => rest = &alias.input,
+                    LogicalPlan::Projection(projection) if keeps_all(projection) => rest = &projection.input,
                     _ => break,
                 }
             }
@@ -198,6 +199,11 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
                 text.push_str(&condition);
             }
             plan(rest, text)?;
+        }
+        LogicalPlan::Projection(projection) if keeps_all(projection) => {
+            // `SELECT *`, under whichever names, changes nothing.
+            text.pop();
+            return plan(&projection.input, text);
         }
         LogicalPlan::Projection(projection) => {
             text.push_str("project");
@@ -276,6 +282,19 @@ fn plan(node: &LogicalPlan, text: &mut String) -> Result<(), Refusal> {
     }
     text.push(')');
     Ok(())
+}
+
+/// Whether a projection is every column of its input in its place, and no more.
+fn keeps_all(projection: &Projection) -> bool {
+    let schema = projection.input.schema();
+    projection.expr.len() == schema.fields().len()
+        && projection.expr.iter().enumerate().all(|(at, expr)| {
+            let mut inner = expr;
+            while let Expr::Alias(alias) = inner {
+                inner = &alias.expr;
+            }
+            matches!(inner, Expr::Column(column) if schema.index_of_column(column).is_ok_and(|place| place == at))
+        })
 }
 
 /// The expression with its columns by place. Names of aliases do not matter.

@@ -63,7 +63,8 @@ impl Summable {
             && self.sums.iter().all(|sum| has(&finer.sums, sum))
     }
 
-    /// SQL that computes this question from the result of `finer`, whose statement is `sql`.
+    /// SQL that computes this question from the result of `finer`, whose statement is `sql`, without what may follow a
+    /// statement.
     #[must_use]
     pub fn from_finer(&self, finer: &Self, sql: &str) -> String {
         let named = |parts: &[Part], part: &Part| {
@@ -81,8 +82,7 @@ impl Summable {
         } else {
             format!(" GROUP BY {}", keys.iter().map(|key| format!("finer.{key}")).collect::<Vec<_>>().join(", "))
         };
-        // A comment at the end of the inner statement must not swallow what comes after it.
-        format!("SELECT {} FROM (\n{}\n) AS finer{grouped}", selected.join(", "), sql.trim().trim_end_matches(';'))
+        format!("SELECT {} FROM (\n{sql}\n) AS finer{grouped}", selected.join(", "))
     }
 }
 
@@ -96,13 +96,20 @@ fn shown(plan: &LogicalPlan) -> Option<Vec<(String, usize)>> {
         LogicalPlan::SubqueryAlias(alias) => shown(&alias.input),
         LogicalPlan::Projection(projection) => {
             let inner = shown(&projection.input)?;
-            let column = |expr: &Expr| match expr {
-                Expr::Alias(alias) => match alias.expr.as_ref() {
-                    Expr::Column(column) => Some((alias.name.clone(), column.clone())),
+            // `count(*) AS n` is an alias of an alias: the engine's own name for what it counts is one too.
+            let column = |expr: &Expr| {
+                let (name, mut inner) = match expr {
+                    Expr::Alias(alias) => (&alias.name, alias.expr.as_ref()),
+                    Expr::Column(column) => (&column.name, expr),
+                    _ => return None,
+                };
+                while let Expr::Alias(alias) = inner {
+                    inner = &alias.expr;
+                }
+                match inner {
+                    Expr::Column(column) => Some((name.clone(), column.clone())),
                     _ => None,
-                },
-                Expr::Column(column) => Some((column.name.clone(), column.clone())),
-                _ => None,
+                }
             };
             projection
                 .expr

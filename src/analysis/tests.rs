@@ -1,6 +1,9 @@
 //! What is answered and what is refused, over the airlines' policies. Refusals are held to their exact first words.
 
-use std::path::Path;
+mod canonical;
+mod coarser;
+
+use std::path::{Path, PathBuf};
 
 use datafusion::common::ScalarValue;
 
@@ -12,9 +15,17 @@ use crate::sql::{self, Limits};
 
 const TODAY: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(2013, 12, 31).unwrap();
 
+fn airlines() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/airlines")
+}
+
 async fn analysed_with(sql: &str, bounds: BoundsRequest) -> Result<Analysed, Refusal> {
-    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/airlines");
-    let catalog = Catalog::load(&policies).unwrap();
+    analysed_over(&airlines(), sql, bounds).await
+}
+
+/// The analysis of a statement over the policies in a folder.
+async fn analysed_over(policies: &Path, sql: &str, bounds: BoundsRequest) -> Result<Analysed, Refusal> {
+    let catalog = Catalog::load(policies).unwrap();
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let parsed = sql::parse(sql, Limits::default()).unwrap();
     let tables = catalog.tables(parsed.tables(), Freshness::Now).unwrap();

@@ -23,6 +23,9 @@ const OTHER_VARIABLES: [&str; 3] = ["TOLLGATE_URL", "TOLLGATE_TOKEN", "TOLLGATE_
 /// The word that turns an interface off.
 const OFF: &str = "off";
 
+/// The longest time that something may be kept where it is not kept for ever: a hundred years.
+const MOST_DAYS: u64 = 36_500;
+
 /// Why there is no configuration. No message holds a variable's value, which may be a secret.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -127,6 +130,8 @@ pub struct Config {
     pub audit: Audit,
     /// What is told when budgets run low.
     pub alerts: Alerts,
+    /// How long what may be forgotten is kept.
+    pub retention: Retention,
 }
 
 /// The interfaces.
@@ -195,6 +200,23 @@ pub struct Alerts {
     pub thresholds_percent: Vec<u64>,
     /// An address (`http://`) that alerts are posted to, as JSON.
     pub webhook: Option<String>,
+}
+
+/// How long what may be forgotten is kept, in days. What is not set is kept for ever, as are charges, draws, policies and the
+/// log, whatever is set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Idempotency keys, after they were given. A request that is sent again later is decided as a new one is: what was paid
+    /// for is free, and everything else is charged.
+    pub idempotency_keys_days: Option<u64>,
+    /// Budget requests, after they were decided; queries that waited for a steward and were not allowed, and what was reserved
+    /// for them, after that is over.
+    pub settled_requests_days: Option<u64>,
+    /// That an alert was given, once the budget's window is over.
+    pub past_alerts_days: Option<u64>,
+    /// Tokens, after they were revoked.
+    pub revoked_tokens_days: Option<u64>,
 }
 
 /// The policy files.
@@ -359,7 +381,7 @@ impl Config {
         {
             return Err(ConfigError::Webhook);
         }
-        let engine = &self.engine;
+        let (engine, retention) = (&self.engine, &self.retention);
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         for (key, found, lo, hi) in [
             ("engine.memory_limit_mb", engine.memory_limit_mb, 64, 16 * 1024 * 1024),
@@ -374,6 +396,10 @@ impl Config {
             ("engine.max_cells", engine.max_cells, 1, 10_000_000),
             ("engine.max_sql_bytes", wide(engine.max_sql_bytes), 1, 16 * 1024 * 1024),
             ("engine.response_quantum_ms", engine.response_quantum_ms, 0, 60_000),
+            ("retention.idempotency_keys_days", retention.idempotency_keys_days.unwrap_or(1), 1, MOST_DAYS),
+            ("retention.settled_requests_days", retention.settled_requests_days.unwrap_or(1), 1, MOST_DAYS),
+            ("retention.past_alerts_days", retention.past_alerts_days.unwrap_or(1), 1, MOST_DAYS),
+            ("retention.revoked_tokens_days", retention.revoked_tokens_days.unwrap_or(1), 1, MOST_DAYS),
         ] {
             if !(lo..=hi).contains(&found) {
                 return Err(ConfigError::OutOfRange { key, found, lo, hi });

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Retention};
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -35,6 +35,9 @@ fn every_key_has_a_default() {
     assert_eq!(config.engine.max_cells, 100_000);
     assert_eq!(config.engine.max_sql_bytes, 65_536);
     assert_eq!(config.engine.response_quantum_ms, 10);
+    // Everything is kept for ever.
+    assert_eq!(config.retention, Retention::default());
+    assert_eq!(config.retention.idempotency_keys_days, None);
 }
 
 #[test]
@@ -97,6 +100,19 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn what_may_be_forgotten_is_kept_as_many_days_as_is_said() {
+    let file = "[retention]\nidempotency_keys_days = 30\nrevoked_tokens_days = 36500\n";
+    let (_folder, _, config) = load(file, &[("TOLLGATE_RETENTION__SETTLED_REQUESTS_DAYS", "400")]);
+    let expected = Retention {
+        idempotency_keys_days: Some(30),
+        settled_requests_days: Some(400),
+        past_alerts_days: None,
+        revoked_tokens_days: Some(36_500),
+    };
+    assert_eq!(config.unwrap().retention, expected);
+}
+
+#[test]
 fn what_is_wrong_is_said_exactly() {
     /// A file, an environment, and what is said of them.
     type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -124,6 +140,18 @@ fn what_is_wrong_is_said_exactly() {
             &[],
             "alerts.webhook must be an address that begins with `http://`; for another, run a relay beside the gateway",
         ),
+        (
+            "[retention]\nidempotency_keys_days = 0\n",
+            &[],
+            "retention.idempotency_keys_days must be from 1 to 36500, not 0",
+        ),
+        (
+            "[retention]\npast_alerts_days = 36501\n",
+            &[],
+            "retention.past_alerts_days must be from 1 to 36500, not 36501",
+        ),
+        // Nothing is set for what is never forgotten.
+        ("[retention]\nlog_days = 5\n", &[], "FILE: unknown key `retention.log_days`"),
         ("[alerts]\nthresholds_percent = [50, 101]\n", &[], "alerts.thresholds_percent must be from 1 to 100, not 101"),
         (
             "",

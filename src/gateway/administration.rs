@@ -15,14 +15,14 @@ use crate::audit::merkle::{root_at, root_nodes};
 use crate::audit::receipt::Receipt;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::ledger::{self, Actor, CheckReport, Consumer, Role, Ruling, Store};
+use crate::ledger::{self, Actor, CheckReport, Consumer, Forgotten, Role, Ruling, Store};
 
 use super::anchoring::Evidence;
 use super::charge::Payer;
 use super::grants::{BudgetRequestRow, GrantForm, admissible, still_admissible, words};
 use super::log::{Log, LogPage};
 use super::served::{Served, import_files};
-use super::{BudgetLine, Code, GatewayError, budget, translate};
+use super::{BudgetLine, Code, GatewayError, budget, retention, translate};
 
 /// Who works on the storage from here.
 const OPERATOR: Actor = Actor::command_line();
@@ -80,6 +80,16 @@ impl Administration {
     /// When it cannot be opened.
     pub async fn open(config: &Config) -> Result<Self, GatewayError> {
         let store = ledger::open(&config.storage.url).await.map_err(|error| translate::operator_ledger(&error))?;
+        Ok(Self { store, config: config.clone() })
+    }
+
+    /// Opens the storage that `config` names, where there is one: to look at it, which must not make it.
+    ///
+    /// # Errors
+    /// `not_found` where there is none; when it cannot be opened.
+    pub async fn open_existing(config: &Config) -> Result<Self, GatewayError> {
+        let store =
+            ledger::open_existing(&config.storage.url).await.map_err(|error| translate::operator_ledger(&error))?;
         Ok(Self { store, config: config.clone() })
     }
 
@@ -297,6 +307,32 @@ impl Administration {
             }
         }
         Ok(CopyReport { report, missing })
+    }
+
+    /// How much of what may be forgotten is older than `[retention]` says; `None` where it keeps everything for ever.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn forgettable(&self) -> Result<Option<Forgotten>, GatewayError> {
+        let expiry = retention::expiry(&self.config.retention, Utc::now());
+        if expiry.keeps_all() {
+            return Ok(None);
+        }
+        self.store.forgettable(&expiry).await.map(Some).map_err(|error| translate::operator_ledger(&error))
+    }
+
+    /// Forgets it, as a running gateway does once an hour, and says how much it was.
+    ///
+    /// # Errors
+    /// `ledger_frozen` when the storage does not agree with the checkpoint outside it, and when it fails.
+    pub async fn forget(&self) -> Result<Option<Forgotten>, GatewayError> {
+        let expiry = retention::expiry(&self.config.retention, Utc::now());
+        if expiry.keeps_all() {
+            return Ok(None);
+        }
+        self.evidence().await?.check()?;
+        let forgotten = retention::forget(self.store.as_ref(), &expiry, &OPERATOR).await;
+        forgotten.map(Some).map_err(|error| translate::operator_ledger(&error))
     }
 
     /// Begins a new checkpoint outside the storage, where the old one is lost.

@@ -10,8 +10,7 @@ use datafusion::common::ScalarValue;
 use tracing::{Instrument, debug_span};
 use uuid::Uuid;
 
-use crate::accounting::Epsilon;
-use crate::analysis::{Analysed, Options, Outcome, PublicRows, Summable, analyse};
+use crate::analysis::{Analysed, Options, Outcome, PublicRows, analyse};
 use crate::catalog::{Catalog, Freshness};
 use crate::engine::EngineError;
 use crate::sql::{self, Planned};
@@ -25,8 +24,8 @@ use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, under};
 use super::price::{Priced, cheapest, price};
 use super::{
-    Answer, Caller, ChargeLine, Code, FreeAlternative, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
-    ReceiptFacts, budget, explain, run_blocking, translate,
+    Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, ReceiptFacts, budget,
+    explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -36,7 +35,14 @@ impl Gateway {
     /// A refusal or a failure, told without any data value.
     pub async fn ask(&self, caller: &Caller, question: Question) -> Result<Answer, GatewayError> {
         let start = Instant::now();
-        let answer = self.answer(caller, &question).await;
+        let answer = match caller.consumer().filter(|_| !question.dry_run) {
+            Some(consumer) => self.refusals.may_ask(consumer, Utc::now()),
+            None => Ok(()),
+        };
+        let answer = match answer {
+            Ok(()) => self.answer(caller, &question).await,
+            Err(too_often) => Err(too_often),
+        };
         if !question.dry_run {
             if let Err(error) = &answer {
                 self.record_refusal(caller, &question, error).await;
@@ -80,7 +86,8 @@ impl Gateway {
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
             let privacy = facts.privacy(false, would_pay);
             let answer = self.finish(&facts, query_id, privacy, None, payer).await?;
-            return Ok(Answer { free: self.summed_from_earlier(&analysed, payer).await?, ..answer });
+            let free = self.summed_from_earlier(caller, question, &catalog, &analysed, payer).await?;
+            return Ok(Answer { free, ..answer });
         }
         let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
         let mut drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
@@ -149,25 +156,6 @@ impl Gateway {
         }
     }
 
-    /// SQL that sums the answer from a finer one that the caller has bought, if there is one.
-    async fn summed_from_earlier(
-        &self,
-        analysed: &Analysed,
-        payer: Payer<'_>,
-    ) -> Result<Option<FreeAlternative>, GatewayError> {
-        let Some(asked) = Summable::of(analysed) else { return Ok(None) };
-        let bought = self.store.summable(payer.consumer, asked.base).await.map_err(translate::ledger)?;
-        Ok(bought.into_iter().find_map(|(sql, parts)| {
-            let (keys, sums, steps) = serde_json::from_str(&parts).ok()?;
-            let finer = Summable { base: asked.base, keys, sums };
-            asked.is_answered_by(&finer).then(|| FreeAlternative {
-                sql: asked.from_finer(&finer, &sql),
-                epsilon: Epsilon::from_steps(steps).to_f64(),
-                note: FreeAlternative::NOTE,
-            })
-        }))
-    }
-
     /// What each of the caller's accounts would pay.
     async fn would_pay(
         &self,
@@ -213,7 +201,7 @@ impl Gateway {
     /// Everything up to the price: policy and SQL alone. A dry run uses the schemas that are known, and opens no file.
     ///
     /// Whether the caller may ask is looked at every time; what was analysed before over the same data is not analysed again.
-    async fn analyse(
+    pub(super) async fn analyse(
         &self,
         caller: &Caller,
         question: &Question,
@@ -412,7 +400,7 @@ fn check_texts(question: &Question) -> Result<(), GatewayError> {
 }
 
 /// The price that is asked for: as a number, or as the error that it must meet.
-fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>, GatewayError> {
+pub(super) fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<Option<f64>, GatewayError> {
     let Some(target) = question.target_error else { return Ok(question.epsilon) };
     let invalid = |detail: &str, hint: &str| Err(GatewayError::new(Code::RequestInvalid, detail).with_hint(hint));
     if question.epsilon.is_some() {

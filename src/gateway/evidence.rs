@@ -72,7 +72,7 @@ impl Gateway {
     /// Logs a refusal. That it could not be logged is told to the operator, not to the caller: nothing was released.
     pub(super) async fn record_refusal(&self, caller: &Caller, question: &Question, error: &GatewayError) {
         let Some(consumer) = caller.consumer() else { return };
-        if !is_decision(error.code) {
+        if !is_decision(error.code) || !self.refusals.count(consumer, chrono::Utc::now()) {
             return;
         }
         let catalog = self.catalog();

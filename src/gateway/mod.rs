@@ -25,14 +25,17 @@ mod error;
 mod evidence;
 mod explain;
 mod facts;
+mod free;
 mod grants;
 mod in_flight;
 mod kept;
 mod log;
 mod price;
 mod question;
+mod refusals;
 mod registry;
 pub mod reports;
+mod retention;
 mod served;
 mod standing;
 mod stewardship;
@@ -58,6 +61,7 @@ use served::Served;
 
 pub use crate::analysis::BoundsRequest;
 pub use crate::ledger::CheckReport;
+pub use crate::ledger::Forgotten;
 pub use crate::ledger::Role;
 pub use administration::{Administration, ConsumerRow, CopyReport, NewToken};
 pub use answer::{
@@ -153,6 +157,7 @@ pub struct Gateway {
     evidence: anchoring::Evidence,
     alerts: alerts::Alerts,
     analyses: analyses::Analyses,
+    refusals: refusals::Refusals,
     in_flight: in_flight::InFlight,
     admission: Admission,
     limits: GatewayLimits,
@@ -218,6 +223,7 @@ impl Gateway {
             served: ArcSwap::from_pointee(served),
             config: config.clone(),
             evidence,
+            refusals: refusals::Refusals::default(),
             alerts: alerts::Alerts::new(&config.alerts, Arc::clone(&store)),
             engine,
             store,
@@ -238,6 +244,7 @@ impl Gateway {
             },
         });
         anchoring::keep_anchored(&gateway).await?;
+        retention::keep_forgetting(&gateway);
         Ok(gateway)
     }
 

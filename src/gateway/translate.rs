@@ -219,7 +219,8 @@ fn ledger_code(error: &LedgerError) -> Code {
         | LedgerError::UnknownToken { .. }
         | LedgerError::UnknownCharge { .. }
         | LedgerError::UnknownDataset { .. }
-        | LedgerError::UnknownRequest { .. } => Code::NotFound,
+        | LedgerError::UnknownRequest { .. }
+        | LedgerError::NoLedger { .. } => Code::NotFound,
         LedgerError::Frozen { .. } => Code::NotAllowed,
         LedgerError::RolledBack => Code::LedgerFrozen,
         LedgerError::TooManyOpen { .. } => Code::RateLimited,

@@ -21,6 +21,12 @@ impl Actor {
         Self { role: Role::Operator, name: None }
     }
 
+    /// A gateway by itself, as the operator's configuration tells it to.
+    #[must_use]
+    pub fn settings() -> Self {
+        Self { role: Role::Operator, name: Some("settings".to_owned()) }
+    }
+
     /// The bearer of a token.
     #[must_use]
     pub fn token(role: Role, token: Uuid) -> Self {
@@ -35,7 +41,7 @@ impl Actor {
 }
 
 impl fmt::Display for Actor {
-    /// `operator`, `budget-admin/TOKEN` or `analyst/CONSUMER`.
+    /// `operator`, `operator/settings`, `budget-admin/TOKEN` or `analyst/CONSUMER`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.role)?;
         self.name.as_ref().map_or(Ok(()), |name| write!(f, "/{name}"))

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Actor, ChargeId, Role};
+use super::{Actor, ChargeId, Expiry, Forgotten, Role};
 use crate::accounting::{Accounting, Cost};
 
 /// The form of entries that this build writes. Readers of older forms stay.
@@ -220,6 +220,13 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
+    /// What is no longer needed was forgotten: neither charges nor draws, policies or entries of this log, ever.
+    Retention {
+        /// Before when each kind went.
+        before: Expiry,
+        /// How much of each.
+        forgotten: Forgotten,
+    },
     /// A steward decided about a query.
     ApprovalDecision {
         /// The approval.
@@ -252,6 +259,7 @@ impl Decision {
             Self::BudgetDecision { .. } => "budget_decision",
             Self::ApprovalRequest { .. } => "approval_request",
             Self::Adoption { .. } => "adoption",
+            Self::Retention { .. } => "retention",
             Self::ApprovalDecision { .. } => "approval_decision",
         }
     }
@@ -272,7 +280,7 @@ impl Decision {
             | Self::BudgetRequest { dataset, .. }
             | Self::BudgetDecision { dataset, .. }
             | Self::ApprovalDecision { dataset, .. } => vec![dataset],
-            Self::Consumer { .. } | Self::Token { .. } | Self::Adoption { .. } => Vec::new(),
+            Self::Consumer { .. } | Self::Token { .. } | Self::Adoption { .. } | Self::Retention { .. } => Vec::new(),
         }
     }
 }

@@ -101,6 +101,12 @@ pub enum LedgerError {
     /// The storage URL is no PostgreSQL address.
     #[error("the storage's PostgreSQL address cannot be read; write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
     BadPostgresUrl,
+    /// There is no ledger where one was to be looked at.
+    #[error("there is no ledger at {path}; check `storage.url`, and the folder that a relative path is relative to")]
+    NoLedger {
+        /// Where none is.
+        path: String,
+    },
     /// A newer Tollgate has written this ledger.
     #[error(
         "the ledger at {path} has schema {found} and this build knows {known}; run the newer Tollgate that wrote it, \

@@ -26,6 +26,7 @@ mod identity;
 mod registered;
 mod release;
 mod request;
+mod retention;
 mod spend;
 mod storage;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use identity::{Consumer, NewToken, Role, Token, TokenSecret, UnknownRole};
 pub use registered::{DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy};
 pub use release::{HeldRelease, NewDraw, PaidDraw, ReleaseKey};
 pub use request::{Approval, ApprovalAsked, BudgetRequest, RequestState, Ruling};
+pub use retention::{Expiry, Forgotten};
 pub use spend::{
     AccountSearch, AccountSum, DaySpend, Dimension, EventGroup, LifetimeSum, QueryLine, QueryOrder, QuerySearch,
     SpendLine, SpendQuery,
@@ -409,7 +411,8 @@ pub trait Store: Send + Sync {
     /// Storage errors.
     async fn approvals(&self, datasets: &[String]) -> Result<Vec<Approval>, LedgerError>;
 
-    /// A steward's decision about a query. A no gives back what was reserved for it.
+    /// A steward's decision about a query. A no gives back what was reserved for it. A no to what was approved takes back
+    /// every yes of that dataset to the same consumer's query, at whatever price it was given.
     ///
     /// # Errors
     /// [`LedgerError::UnknownRequest`], [`LedgerError::DecidedBefore`], and storage errors.
@@ -432,6 +435,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Storage errors.
     async fn queries(&self, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError>;
+
+    /// How much of what may be forgotten is old enough.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn forgettable(&self, expiry: &Expiry) -> Result<Forgotten, LedgerError>;
+
+    /// Forgets some of what may be forgotten and is old enough, and says so in the log. All of it is gone once this gives back
+    /// nothing: a call takes a little, so that charges need not wait long for it.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn forget(&self, expiry: &Expiry, by: &Actor) -> Result<Forgotten, LedgerError>;
 
     /// Makes a consistent copy of the storage at `to`, while it is used.
     ///
@@ -461,6 +477,16 @@ pub struct CheckReport {
     pub held_releases: u64,
     /// Entries of the log.
     pub log_entries: u64,
+}
+
+/// Opens the ledger at `url` as [`open`] does, but makes none: to look at a ledger must not make an empty one that agrees with
+/// itself.
+///
+/// # Errors
+/// [`LedgerError::NoLedger`] where there is no file, or an empty one; as [`open`].
+pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>, LedgerError> {
+    storage::Storage::require(url).await?;
+    open(url).await
 }
 
 /// Opens the ledger at `url` (`sqlite://PATH`; `sqlite:///ABSOLUTE/PATH`; `postgres://USER:PASSWORD@HOST/DATABASE`), making it

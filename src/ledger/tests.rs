@@ -5,6 +5,7 @@ mod decisions;
 mod identities;
 mod releases;
 mod reports;
+mod retention;
 
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ on_every_storage!(
         epochs_are_accounts_of_their_own,
         what_waits_for_approval_is_reserved_until_it_expires,
         a_no_gives_back_what_was_reserved,
+        a_yes_that_is_taken_back_takes_every_yes_with_it,
         an_approved_request_makes_its_grant,
         policies_are_kept_in_every_version,
         every_decision_is_in_the_log,
@@ -134,6 +136,11 @@ on_every_storage!(
         noise_is_grouped_by_what_was_drawn,
         the_dearest_queries_come_first,
         a_threshold_is_noted_once,
+    ],
+    retention: [
+        what_is_old_goes_and_what_is_needed_stays,
+        what_no_time_is_set_for_is_kept,
+        much_is_forgotten_a_little_at_a_time,
     ],
 );
 

@@ -12,5 +12,5 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{Limits, ParseError, Parsed, parse};
+pub use parse::{Limits, ParseError, Parsed, body, parse};
 pub use plan::{PlanError, Planned, plan};

@@ -186,6 +186,23 @@ pub fn parse(sql: &str, limits: Limits) -> Result<Parsed, ParseError> {
     Ok(Parsed { statement, tables, explain })
 }
 
+/// A statement's text without the semicolons, comments and blanks behind it, so that it can stand within another. `None` of a
+/// text that has no statement.
+#[must_use]
+pub fn body(sql: &str) -> Option<&str> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().ok()?;
+    let behind = |token: &Token| matches!(token, Token::Whitespace(_) | Token::SemiColon | Token::EOF);
+    let end = tokens.iter().rfind(|token| !behind(&token.token))?.span.end;
+    // The tokenizer counts lines, and characters within them, from 1.
+    let (mut line, mut column) = (1, 1);
+    let rest = sql.char_indices().find(|(_, c)| {
+        let found = (line, column) == (end.line, end.column);
+        (line, column) = if *c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        found
+    });
+    sql.get(..rest.map_or(sql.len(), |(at, _)| at))
+}
+
 /// How often CTEs are named beyond once each. A dataset's name has two parts, so a name of one part is a CTE's.
 fn cte_copies(statement: &ast::Statement) -> usize {
     let mut named = 0;

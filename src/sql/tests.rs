@@ -1,7 +1,7 @@
 //! What is read as a question, and what is not.
 #![allow(clippy::unwrap_used)]
 
-use super::{Limits, ParseError, parse};
+use super::{Limits, ParseError, body, parse};
 
 fn refused(sql: &str) -> ParseError {
     parse(sql, Limits::default()).unwrap_err()
@@ -79,4 +79,25 @@ fn what_would_be_copied_or_doubled_without_end_is_refused() {
     let joined = |times: usize| format!("SELECT {}", vec!["'a'"; times + 1].join(" || "));
     assert!(parse(&joined(8), Limits::default()).is_ok());
     assert_eq!(refused(&joined(9)), ParseError::Concatenations { max: 8 });
+}
+
+#[test]
+fn a_statement_ends_before_what_may_follow_it() {
+    for (text, expected) in [
+        ("SELECT 1", Some("SELECT 1")),
+        ("SELECT 1;", Some("SELECT 1")),
+        ("SELECT 1 ; \n ;\n", Some("SELECT 1")),
+        ("SELECT 1; -- done", Some("SELECT 1")),
+        ("SELECT 1 -- done; really\n", Some("SELECT 1")),
+        ("SELECT 1 /* a\nb */ ; -- c", Some("SELECT 1")),
+        // What looks like an end within it is none; nor are comments before the end lost.
+        ("SELECT ';' -- é\n AS \"-- x\"\n;", Some("SELECT ';' -- é\n AS \"-- x\"")),
+        ("-- é\r\nSELECT 'ü;'", Some("-- é\r\nSELECT 'ü;'")),
+        ("-- nothing", None),
+        (";", None),
+        ("", None),
+        ("SELECT 'open", None),
+    ] {
+        assert_eq!(body(text), expected, "{text}");
+    }
 }

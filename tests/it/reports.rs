@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use arrow::csv::ReaderBuilder;
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
@@ -15,7 +17,7 @@ use tempfile::TempDir;
 use tollgate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, epsilon_of, event, rho_for};
 use tollgate::config::{Alerts, Config};
 use tollgate::gateway::administration::Administration;
-use tollgate::gateway::reports::{AccountsForm, SettlementForm};
+use tollgate::gateway::reports::{AccountsForm, SettlementForm, SpendForm, TopForm};
 use tollgate::gateway::{Gateway, Question};
 use tollgate::ledger::{
     self, Account, AccountCharge, Actor, Charge, ChargeOutcome, QueryRecord, ReleaseKey, Role, Scope, Store,
@@ -43,7 +45,7 @@ const PER_MONTH: &str = "per_consumer = { epsilon = 4.0, delta = 1e-6, per = \"m
 
 /// A ledger under policies that are written by `write`, without a gateway.
 struct Books {
-    _dir: TempDir,
+    dir: TempDir,
     config: Config,
 }
 
@@ -55,10 +57,10 @@ impl Books {
         std::fs::create_dir(&policies).expect("a folder");
         write(&policies);
         let config = over(&policies, dir.path());
-        Self { _dir: dir, config }
+        Self { dir, config }
     }
 
-    async fn store(&self) -> std::sync::Arc<dyn Store> {
+    async fn store(&self) -> Arc<dyn Store> {
         ledger::open(&self.config.storage.url).await.expect("the storage")
     }
 
@@ -193,6 +195,73 @@ async fn a_new_window_keeps_the_old_one_and_the_lifetime_is_their_sum() {
     assert!(shared.iter().all(|row| row.loss == "0.04" && row.lifetime_loss == "0.04"), "{shared:?}");
     let domain = all.accounts.iter().find(|row| row.scope == "domain").expect("the unit domain");
     assert_eq!((domain.dataset.as_str(), domain.loss.as_str(), domain.epsilon_limit), ("people", "0.04", None));
+}
+
+#[tokio::test]
+async fn every_epsilon_says_whom_it_protects() {
+    let books = Books::new(|dir| {
+        policy(dir, "clinic", "zcdp", PER_MONTH);
+        policy(dir, "bank", "zcdp", PER_MONTH);
+        let path = dir.join("bank.data.toml");
+        let epochs = "[privacy]\nepoch = \"month\"\nepoch_column = \"day\"\nepoch_from = 2025-01-01\n";
+        let text = std::fs::read_to_string(&path).expect("a policy").replace("[privacy]\n", epochs);
+        std::fs::write(&path, text).expect("written");
+    });
+    let store = books.store().await;
+    consumer(&*store, "dot", Some("health")).await;
+    let now = Utc::now();
+    for (release, dataset) in [(1, "clinic.data"), (2, "bank.data")] {
+        let on = [(dataset, Accounting::Zcdp)];
+        charged(&*store, &charge_of("dot", Some("health"), &on, release, zcdp(10_000_000_000, 0), now)).await;
+    }
+    let whole = "user-level differential privacy, per people: all rows of one people together are protected";
+    let by_month = "user-level differential privacy, per people and month: all rows of one people in one month together \
+                    are protected; over several months of one people the promise is weaker";
+    let words = |dataset: &str| if dataset == "bank.data" { by_month } else { whole };
+    let reports = books.administration().await;
+    let spend = async |by: &str, dataset: Option<&str>| {
+        let (by, dataset) = (Some(by.to_owned()), dataset.map(str::to_owned));
+        reports.spend_report(&SpendForm { by, dataset, ..SpendForm::default() }).await.expect("a report").lines
+    };
+    let lines = spend("dataset", None).await;
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        let dataset = line.group["dataset"].as_deref().expect("a dataset");
+        assert!(line.epsilon.is_some());
+        assert_eq!(line.guarantee.as_deref(), Some(words(dataset)));
+    }
+    // One dataset, whatever it is summed by; and no promise where there is no ε.
+    assert_eq!(spend("consumer", Some("bank.data")).await[0].guarantee.as_deref(), Some(by_month));
+    let of_both = &spend("consumer", None).await[0];
+    assert_eq!((of_both.epsilon, &of_both.guarantee), (None, &None));
+
+    let accounts = reports.accounts_report(&AccountsForm::default()).await.expect("a report").accounts;
+    let mut scopes = Vec::new();
+    for row in &accounts {
+        let of_both = format!("{whole}; and {by_month}");
+        let expected = if row.scope == "domain" { &of_both } else { words(&row.dataset) };
+        assert_eq!(row.guarantee.as_deref(), Some(expected), "{row:?}");
+        scopes.push(row.scope);
+    }
+    scopes.sort_unstable();
+    scopes.dedup();
+    assert_eq!(scopes, ["agency", "all_consumers", "consumer", "domain"]);
+
+    let top = reports.top_report(&TopForm::default()).await.expect("a report").queries;
+    assert_eq!(top.len(), 2);
+    for row in &top {
+        assert_eq!((row.epsilon.is_some(), row.guarantee.as_deref()), (true, Some(words(&row.dataset))));
+    }
+    let statement = reports.settlement_report(&SettlementForm::default()).await.expect("a statement");
+    assert_eq!(statement.lines.len(), 2);
+    for line in &statement.lines {
+        assert_eq!(line.guarantee, words(&line.dataset));
+    }
+    // A table for eyes names the datasets where there are several promises.
+    let table = Ran::of(tollgate(books.dir.path()).args(["report", "spend", "--by", "dataset"])).done();
+    for said in [format!("promised of clinic.data: {whole}\n"), format!("promised of bank.data: {by_month}\n")] {
+        assert!(table.contains(&said), "{table}");
+    }
 }
 
 #[tokio::test]
@@ -377,6 +446,8 @@ fn an_answer_that_is_given_again_saves_what_it_would_have_cost() {
     let loss: f64 = united["loss"].as_str().expect("a decimal").parse().expect("a number");
     let answer = asked.server.ask(&json!({ "sql": COUNT, "epsilon": 0.5 })).json();
     assert_eq!(answer["privacy"]["rho"].as_f64(), Some(loss));
+    assert_eq!(answer["privacy"]["guarantee"], united["guarantee"]);
+    assert!(united["guarantee"].as_str().is_some_and(|words| words.contains("per aircraft")), "{united}");
     let budget = asked.server.budget();
     let own = budget["budget"].as_array().expect("accounts").iter().find(|line| line["dataset"] == "united.flights");
     assert_eq!(own.expect("an account")["epsilon_spent"], united["epsilon"]);
@@ -388,6 +459,13 @@ fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
         if array.is_null(row) { String::new() } else { array_value_to_string(array, row).expect("a text") }
     };
     (0..batch.num_rows()).map(|row| (0..batch.num_columns()).map(|column| text(column, row)).collect()).collect()
+}
+
+/// The rows of a CSV with these columns, every cell as text.
+fn cells_of_csv(csv: &[u8], names: &[String]) -> Vec<Vec<String>> {
+    let schema = Schema::new(names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>());
+    let reader = ReaderBuilder::new(Arc::new(schema)).with_header(true).build(csv).expect("a reader");
+    reader.flat_map(|batch| cells(&batch.expect("a batch"))).collect()
 }
 
 #[test]
@@ -422,17 +500,14 @@ fn the_three_forms_of_a_report_say_the_same() {
         // Numbers as Arrow's formatter and as JSON write them may differ in their form; exact decimals and texts may not.
         let same = |a: &str, b: &str| a == b || a.parse::<f64>().is_ok_and(|a| b.parse::<f64>().is_ok_and(|b| a == b));
         let of_arrow = cells(batch);
-        let csv = asked.get(&asked.admin, path, "text/csv").text();
-        let mut lines = csv.split_terminator("\r\n");
-        assert_eq!(lines.next(), Some(names.join(",").as_str()));
-        assert_eq!(of_arrow.len(), of_json.len());
-        for ((arrow, json), csv) in of_arrow.iter().zip(&of_json).zip(lines) {
-            for (arrow, json) in arrow.iter().zip(json) {
+        let csv = asked.get(&asked.admin, path, "text/csv");
+        assert_eq!(csv.text().lines().next(), Some(names.join(",").as_str()));
+        let of_csv = cells_of_csv(&csv.body, &names);
+        assert_eq!((of_arrow.len(), of_csv.len()), (of_json.len(), of_json.len()));
+        for ((arrow, json), csv) in of_arrow.iter().zip(&of_json).zip(&of_csv) {
+            for ((arrow, json), csv) in arrow.iter().zip(json).zip(csv) {
                 assert!(same(arrow, json), "{path}: {arrow} {json}");
-            }
-            // No value of these reports holds a comma or a quote but SQL, which is the last column of its report.
-            for (csv, json) in csv.splitn(names.len(), ',').zip(json) {
-                assert!(same(csv.trim_matches('"'), json), "{path}: {csv} {json}");
+                assert!(same(csv, json), "{path}: {csv} {json}");
             }
         }
     }
@@ -466,6 +541,18 @@ fn the_command_line_reports_on_the_storage_and_through_a_server() {
         let of_storage = run(arguments, false);
         assert_eq!(of_storage, run(arguments, true), "{arguments:?}");
         assert!(!of_storage.trim().is_empty(), "{arguments:?}");
+    }
+    // A table says whom its ε's protect beneath, where the others have a column of it.
+    let said =
+        "promised: user-level differential privacy, per aircraft: all rows of one aircraft together are protected\n";
+    for (table, epsilons) in [
+        (&["spend", "--by", "dataset"][..], true),
+        (&["accounts"][..], true),
+        (&["top"][..], true),
+        (&["spend", "--by", "consumer"][..], false),
+    ] {
+        let table = run(table, false);
+        assert_eq!((table.ends_with(said), table.contains("guarantee")), (epsilons, false), "{table}");
     }
     let spend = run(&["spend", "--by", "dataset,purpose", "--format", "csv"], false);
     assert!(spend.contains("united.flights,statistics,zcdp,1,1,"), "{spend}");

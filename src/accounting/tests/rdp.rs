@@ -196,3 +196,52 @@ fn epsilon_at_the_ends() {
     let (largest, _) = Curve::of(&huge).epsilon(1e-6);
     assert!(largest > 1e20, "{largest}");
 }
+
+/// The least ε over orders by looking everywhere: 49 orders, and golden sections around the best of them.
+fn looked_for_everywhere(curve: &Curve, delta: f64) -> f64 {
+    let of = |log: f64| {
+        let a: f64 = log.exp();
+        let divergence = curve.at(a);
+        let epsilon = divergence - (1.0 / a).ln_1p() - delta.ln() / a - a.ln_1p() / a;
+        if divergence <= 2.0 * delta * delta { 0.0 } else { epsilon.max(0.0) }
+    };
+    let grid = (-14..=34).map(f64::from).min_by(|a, b| of(*a).total_cmp(&of(*b))).unwrap();
+    let (mut low, mut high, mut best) = (grid - 1.0, grid + 1.0, of(grid));
+    let golden = 0.5 * (5.0_f64.sqrt() - 1.0);
+    for _ in 0..44 {
+        let inner = [high - golden * (high - low), low + golden * (high - low)];
+        let values = inner.map(of);
+        best = best.min(values[0]).min(values[1]);
+        if values[0] <= values[1] {
+            high = inner[1];
+        } else {
+            low = inner[0];
+        }
+    }
+    best
+}
+
+#[test]
+fn the_best_order_is_found_wherever_it_is() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for case in 0..400 {
+        let mut log = |lo: f64, hi: f64| (lo.ln() + (hi / lo).ln() * rng.random::<f64>()).exp();
+        let mut events = Vec::new();
+        for part in 0..=case % 4 {
+            let count = log(1.0, 1e4) as u64;
+            let event = match (case / 4 + part) % 4 {
+                0 => Event::Zcdp { rho: Rho::from_steps(log(1e3, 1e13) as u64) },
+                1 => Event::Pure { epsilon: Epsilon::from_steps(log(1e6, 3e13) as u64) },
+                2 => Event::DiscreteLaplace { sensitivity: log(1.0, 50.0) as u128, scale: dyadic("7") },
+                _ => exponential(&format!("{}/64", log(1.0, 300.0) as u64), 3),
+            };
+            events.push((event, count));
+        }
+        let delta = log(1e-18, 0.1);
+        let curve = Curve::of(&events);
+        let (found, everywhere) = (curve.epsilon(delta).0, looked_for_everywhere(&curve, delta));
+        // Up to the margins that are added to a bound.
+        assert!(found <= everywhere * (1.0 + 1e-9) + 1e-11, "{case}: {events:?} at {delta}: {found} {everywhere}");
+        assert!(found >= everywhere * (1.0 - 1e-9) - 1e-11, "{case}: {events:?} at {delta}: {found} {everywhere}");
+    }
+}

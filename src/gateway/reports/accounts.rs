@@ -10,7 +10,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::accounting::restate::{Accountant, Restated, counted, restate};
 use crate::accounting::{Accounting, Delta, Epsilon, Event, Limit, Spent, event, fraction_spent, left};
-use crate::catalog::Entry;
 use crate::ledger::{Account, AccountSearch, AccountSum, EventGroup, Grant, LifetimeSum, Scope};
 use crate::policy::{Cap, DatasetPolicy, Period};
 
@@ -25,6 +24,8 @@ use super::{Reporter, Sees};
 const USUAL: u64 = 20;
 const MAX_DETAILED: u64 = 200;
 const MAX: u64 = 20_000;
+/// How many accounts are detailed at once: each reads the ledger, which others read too, and computes.
+const AT_ONCE: usize = 3;
 
 /// Which accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, IntoParams)]
@@ -109,6 +110,8 @@ pub struct AccountRow {
     pub exhausted: Option<NaiveDate>,
     /// Over how many days that rate was taken.
     pub rate_days: Option<u64>,
+    /// Whom the row's ε's protect, in words; null where no policy is known any more.
+    pub guarantee: Option<String>,
     /// The burn-down: what was spent on each day of the window.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub days: Vec<DayRow>,
@@ -185,13 +188,13 @@ impl Reporter<'_> {
         let found = balances.len() as u64;
         balances.sort_by(nearest);
         balances.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut rows = Vec::with_capacity(balances.len());
-        for balance in &balances {
-            let mut row = row_of(balance, now.date_naive());
-            if !form.brief {
-                self.detail(balance, &mut row, now.date_naive()).await?;
+        let mut rows: Vec<AccountRow> = balances.iter().map(|balance| self.row_of(balance, now.date_naive())).collect();
+        if !form.brief {
+            for (balances, rows) in balances.chunks(AT_ONCE).zip(rows.chunks_mut(AT_ONCE)) {
+                let details =
+                    balances.iter().zip(rows).map(|(balance, row)| self.detail(balance, row, now.date_naive()));
+                futures::future::try_join_all(details).await?;
             }
-            rows.push(row);
         }
         Ok(AccountsReport { at: now, found, accounts: rows })
     }
@@ -284,15 +287,7 @@ impl Reporter<'_> {
             },
             Scope::Domain(consumer) => {
                 let granted = grant(consumer, domain_key(&holder.dataset)).map(granted_cap);
-                let policies: Vec<&DatasetPolicy> = self
-                    .catalog
-                    .entries()
-                    .filter_map(|(_, entry)| match entry {
-                        Entry::Private(policy, _) => Some(policy.as_ref()),
-                        Entry::Public(..) | Entry::Collection(_) => None,
-                    })
-                    .filter(|policy| policy.privacy.unit_domain == holder.dataset)
-                    .collect();
+                let policies: Vec<&DatasetPolicy> = self.policies_in(&holder.dataset).map(AsRef::as_ref).collect();
                 let caps: Vec<Cap> =
                     policies.iter().filter_map(|policy| policy.budget.per_consumer_in_domain).chain(granted).collect();
                 let periods: BTreeSet<Period> = caps.iter().map(|cap| cap.per).chain([Period::Lifetime]).collect();
@@ -310,6 +305,16 @@ impl Reporter<'_> {
                 }
             }
         }
+    }
+
+    /// An account's row, without what is read account by account.
+    fn row_of(&self, balance: &Balance, today: NaiveDate) -> AccountRow {
+        let Holder { scope, dataset, .. } = &balance.holder;
+        let guarantee = match scope {
+            Scope::Domain(_) => self.promised_in(dataset),
+            Scope::Consumer(_) | Scope::Agency(_) | Scope::AllConsumers => self.promised(dataset),
+        };
+        AccountRow { guarantee, ..row_of(balance, today) }
     }
 
     /// Adds what is read account by account.
@@ -423,6 +428,7 @@ fn row_of(balance: &Balance, today: NaiveDate) -> AccountRow {
         restated_by: None,
         exhausted: None,
         rate_days: None,
+        guarantee: None,
         days: Vec::new(),
     }
 }
@@ -457,6 +463,7 @@ impl Tabular for AccountsReport {
             .text("restated_by", rows().map(|row| row.restated_by.map(str::to_owned)))
             .text("exhausted", rows().map(|row| day(row.exhausted)))
             .count("rate_days", rows().map(|row| row.rate_days))
+            .text("guarantee", rows().map(|row| row.guarantee.clone()))
             .batch()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use crate::accounting::{Accounting, Delta, Epsilon};
 use crate::ledger::{Dimension, SpendQuery};
 use crate::policy::{self, PolicyFile, Price};
 
+use super::super::facts::guarantee;
 use super::super::{Code, GatewayError, translate};
 use super::amounts::{decimal, delta_text, epsilon, loss_text, stated_at, word};
 use super::span::Span;
@@ -85,6 +87,8 @@ pub struct SettlementLine {
     pub currency: &'static str,
     /// What is owed, an exact decimal.
     pub amount: String,
+    /// Whom that ε protects, in words.
+    pub guarantee: String,
 }
 
 /// What one agency owes one company.
@@ -113,11 +117,13 @@ struct Owed {
 }
 
 /// What a policy says of money.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Terms {
     price: Price,
     /// The δ of `per_consumer`.
     delta: Delta,
+    /// Whom its ε's protect.
+    guarantee: String,
 }
 
 impl Reporter<'_> {
@@ -159,7 +165,7 @@ impl Reporter<'_> {
             if !terms.contains_key(&dataset) {
                 terms.insert(dataset.clone(), self.terms(&dataset, end).await?);
             }
-            let Some(terms) = terms.get(&dataset).copied().flatten() else { continue };
+            let Some(terms) = terms.get(&dataset).cloned().flatten() else { continue };
             let owner = dataset.split_once('.').map_or(dataset.as_str(), |(owner, _)| owner).to_owned();
             let epsilon = epsilon_steps(accounting, sum.loss_steps, terms.delta)?;
             let amount = amount_micros(epsilon, terms.price);
@@ -178,6 +184,7 @@ impl Reporter<'_> {
                 price_per_epsilon: decimal(terms.price.micros_per_epsilon().into(), MONEY_PLACES),
                 currency: terms.price.currency(),
                 amount: decimal(amount, MONEY_PLACES),
+                guarantee: terms.guarantee,
             });
         }
         lines.sort_by(|a, b| (a.kind, &a.payer, &a.dataset).cmp(&(b.kind, &b.payer, &b.dataset)));
@@ -203,9 +210,11 @@ impl Reporter<'_> {
         let read = policy::parse_text(Path::new(dataset), Path::new(&version.base), &version.text)
             .map_err(|_| translate::internal("a version of a policy cannot be read"))?;
         Ok(match read {
-            PolicyFile::Private(policy) => {
-                policy.budget.price_per_epsilon.map(|price| Terms { price, delta: policy.budget.per_consumer.delta })
-            }
+            PolicyFile::Private(policy) => policy.budget.price_per_epsilon.map(|price| Terms {
+                price,
+                delta: policy.budget.per_consumer.delta,
+                guarantee: guarantee([&Arc::new(policy)].into_iter()),
+            }),
             PolicyFile::Public(_) | PolicyFile::Collection(_) => None,
         })
     }
@@ -251,6 +260,7 @@ impl Tabular for SettlementReport {
             .text("price_per_epsilon", rows().map(|row| Some(row.price_per_epsilon.clone())))
             .text("currency", rows().map(|row| Some(row.currency.to_owned())))
             .text("amount", rows().map(|row| Some(row.amount.clone())))
+            .text("guarantee", rows().map(|row| Some(row.guarantee.clone())))
             .batch()
     }
 }

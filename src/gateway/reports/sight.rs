@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Entry};
 use crate::ledger::Role;
 use crate::policy::{DatasetName, DatasetPolicy};
 
+use super::super::facts::guarantee;
 use super::super::{Caller, Code, GatewayError};
 use super::Reporter;
 
@@ -63,7 +64,7 @@ impl Sees {
     }
 }
 
-impl Reporter<'_> {
+impl<'a> Reporter<'a> {
     /// The policy of a dataset as it is now, that of a withdrawn one too.
     pub(super) fn policy(&self, dataset: &str) -> Option<&Arc<DatasetPolicy>> {
         let name: DatasetName = dataset.parse().ok()?;
@@ -71,5 +72,26 @@ impl Reporter<'_> {
             Entry::Private(policy, _) => Some(policy),
             Entry::Public(..) | Entry::Collection(_) => None,
         }
+    }
+
+    /// The policies of the datasets of a unit domain, withdrawn ones too.
+    pub(super) fn policies_in(&self, domain: &str) -> impl Iterator<Item = &'a Arc<DatasetPolicy>> {
+        self.catalog
+            .entries()
+            .filter_map(|(_, entry)| match entry {
+                Entry::Private(policy, _) => Some(policy),
+                Entry::Public(..) | Entry::Collection(_) => None,
+            })
+            .filter(move |policy| policy.privacy.unit_domain == domain)
+    }
+
+    /// Whom an ε of this dataset protects, in the words of its answers.
+    pub(super) fn promised(&self, dataset: &str) -> Option<String> {
+        self.policy(dataset).map(|policy| guarantee([policy].into_iter()))
+    }
+
+    /// Whom an ε of a unit domain protects: what is promised of each of its datasets.
+    pub(super) fn promised_in(&self, domain: &str) -> Option<String> {
+        Some(guarantee(self.policies_in(domain))).filter(|promised| !promised.is_empty())
     }
 }

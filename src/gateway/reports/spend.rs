@@ -74,6 +74,8 @@ pub struct SpendRow {
     /// The δ at which that ε is stated: half of the dataset's `per_consumer` δ under zCDP. All in all the line is
     /// (`epsilon`, `epsilon_delta` + `delta`)-private.
     pub epsilon_delta: Option<String>,
+    /// Whom that ε protects, in words.
+    pub guarantee: Option<String>,
     /// How many answers were given again for nothing.
     pub reused: u64,
     /// The losses that these would have cost, an exact decimal.
@@ -105,7 +107,42 @@ impl SpendForm {
     }
 }
 
+/// How the ε's of a dataset are stated.
+#[derive(Clone)]
+struct Stating {
+    /// The δ of its `per_consumer`.
+    delta: Delta,
+    guarantee: String,
+}
+
+/// What a report of many lines needs again and again.
+#[derive(Default)]
+struct Known {
+    /// By dataset; none where no policy is known.
+    stating: HashMap<String, Option<Stating>>,
+    /// Equal sums are turned into an ε once.
+    epsilons: HashMap<(Accounting, u128, Delta), Option<f64>>,
+}
+
+impl Known {
+    fn stating(&mut self, dataset: &str, read: impl FnOnce() -> Option<Stating>) -> Option<Stating> {
+        if !self.stating.contains_key(dataset) {
+            self.stating.insert(dataset.to_owned(), read());
+        }
+        self.stating.get(dataset).cloned().flatten()
+    }
+
+    fn epsilon(&mut self, accounting: Accounting, loss_steps: u128, delta: Delta) -> Option<f64> {
+        *self.epsilons.entry((accounting, loss_steps, delta)).or_insert_with(|| epsilon(accounting, loss_steps, delta))
+    }
+}
+
 impl Reporter<'_> {
+    fn stating(&self, dataset: &str) -> Option<Stating> {
+        let delta = self.policy(dataset)?.budget.per_consumer.delta;
+        Some(Stating { delta, guarantee: self.promised(dataset)? })
+    }
+
     pub(super) async fn spend(&self, form: &SpendForm) -> Result<SpendReport, GatewayError> {
         let span = Span::read(form.from.as_deref(), form.to.as_deref())?;
         let query = SpendQuery {
@@ -124,7 +161,7 @@ impl Reporter<'_> {
             )
             .with_hint("sum by fewer dimensions, or narrow it with from, to, consumer or dataset"));
         }
-        let mut known = HashMap::new();
+        let mut known = Known::default();
         let rows = lines.into_iter().map(|line| self.row(line, &query, &mut known)).collect();
         Ok(SpendReport {
             by: query.by.iter().map(|dimension| dimension.as_str().to_owned()).collect(),
@@ -134,25 +171,17 @@ impl Reporter<'_> {
         })
     }
 
-    /// A line with the ε of its sum, where it is of one dataset. Equal sums are turned into an ε once.
-    fn row(
-        &self,
-        line: SpendLine,
-        query: &SpendQuery,
-        known: &mut HashMap<(Accounting, u128, Delta), Option<f64>>,
-    ) -> SpendRow {
+    /// A line with the ε of its sum, where it is of one dataset.
+    fn row(&self, line: SpendLine, query: &SpendQuery, known: &mut Known) -> SpendRow {
         let of_line = query.by.iter().position(|dimension| *dimension == Dimension::Dataset);
         let dataset = match (of_line, query.datasets.as_slice()) {
             (Some(at), _) => line.values.get(at).and_then(Option::as_deref),
             (None, [one]) => Some(one.as_str()),
             (None, _) => None,
         };
-        let budget_delta = dataset.and_then(|name| self.policy(name)).map(|policy| policy.budget.per_consumer.delta);
-        let of_sum = budget_delta.and_then(|delta| {
-            *known
-                .entry((line.accounting, line.loss_steps, delta))
-                .or_insert_with(|| epsilon(line.accounting, line.loss_steps, delta))
-        });
+        let stating = dataset.and_then(|name| known.stating(name, || self.stating(name)));
+        let budget_delta = stating.as_ref().map(|stating| stating.delta);
+        let of_sum = budget_delta.and_then(|delta| known.epsilon(line.accounting, line.loss_steps, delta));
         let stated = budget_delta.and_then(|delta| stated_at(line.accounting, delta));
         let names = query.by.iter().map(|dimension| dimension.as_str().to_owned());
         SpendRow {
@@ -164,6 +193,7 @@ impl Reporter<'_> {
             delta: delta_text(line.delta_steps),
             epsilon: of_sum,
             epsilon_delta: stated.map(|delta| delta_text(delta.steps().into())),
+            guarantee: stating.map(|stating| stating.guarantee),
             reused: line.reused,
             saved_loss: loss_text(line.saved_steps),
             saved_delta: delta_text(line.saved_delta_steps),
@@ -188,6 +218,7 @@ impl Tabular for SpendReport {
             .count("reused", rows().map(|row| Some(row.reused)))
             .text("saved_loss", rows().map(|row| Some(row.saved_loss.clone())))
             .text("saved_delta", rows().map(|row| Some(row.saved_delta.clone())))
+            .text("guarantee", rows().map(|row| row.guarantee.clone()))
             .batch()
     }
 }

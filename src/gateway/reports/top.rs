@@ -71,6 +71,8 @@ pub struct TopRow {
     pub epsilon: Option<f64>,
     /// The SQL text.
     pub sql: String,
+    /// Whom that ε protects, in words.
+    pub guarantee: Option<String>,
 }
 
 impl Reporter<'_> {
@@ -100,6 +102,7 @@ impl Reporter<'_> {
             Loss::Pure(epsilon) => Some(epsilon.to_f64()),
         };
         TopRow {
+            guarantee: self.promised(&line.dataset),
             charge: line.charge.0,
             query_id: line.query_id,
             at: line.at,
@@ -132,6 +135,7 @@ impl Tabular for TopReport {
             .text("delta", rows().map(|row| Some(row.delta.clone())))
             .number("epsilon", rows().map(|row| row.epsilon))
             .text("sql", rows().map(|row| Some(row.sql.clone())))
+            .text("guarantee", rows().map(|row| row.guarantee.clone()))
             .batch()
     }
 }

@@ -1,5 +1,6 @@
 //! `tollgate report`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 
 use arrow::array::Array;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::client::{Form, Server};
 use super::failure::{Failure, output, say};
 use super::storage::ConfigFile;
-use super::table::{figure, table};
+use super::table::{figure, printable, table};
 use crate::gateway::reports::{AccountsForm, SettlementForm, SpendForm, Tabular, TopForm};
 use crate::interface::http::encoding::{rows_to_arrow_stream, rows_to_csv};
 
@@ -204,7 +205,7 @@ impl Place {
             return Err(Failure::ArrowToTerminal);
         }
         let Some(url) = &self.url else {
-            let report = of_storage(&self.config.administration().await?).await?;
+            let report = of_storage(&self.config.existing().await?).await?;
             return self.print_made(&report, columns);
         };
         let parameters: Vec<(&str, String)> =
@@ -247,12 +248,18 @@ impl Place {
     }
 }
 
-/// A table of the named columns, or of all, numbers rounded.
+/// The column that says whom the ε's of a row protect. It is too long for a table: it is said beneath, once.
+const GUARANTEE: &str = "guarantee";
+
+/// A table of the named columns, or of all, numbers rounded, with whom its ε's protect beneath.
 fn for_eyes(batches: &[RecordBatch], columns: &[&str]) -> Result<String, Failure> {
     let Some(first) = batches.first() else { return Ok(String::new()) };
     let schema = first.schema();
     let shown: Vec<usize> = (0..schema.fields().len())
-        .filter(|at| columns.is_empty() || columns.contains(&schema.field(*at).name().as_str()))
+        .filter(|at| match schema.field(*at).name().as_str() {
+            GUARANTEE => false,
+            name => columns.is_empty() || columns.contains(&name),
+        })
         .collect();
     let headers: Vec<String> = shown.iter().map(|at| schema.field(*at).name().replace('_', " ")).collect();
     let numeric: Vec<bool> = shown.iter().map(|at| schema.field(*at).data_type().is_numeric()).collect();
@@ -274,5 +281,29 @@ fn for_eyes(batches: &[RecordBatch], columns: &[&str]) -> Result<String, Failure
         }
         rows.extend((0..batch.num_rows()).map(|row| written.iter().map(|column| column[row].clone()).collect()));
     }
-    Ok(table(&headers, rows, &numeric))
+    Ok(table(&headers, rows, &numeric) + &promised(batches)?)
+}
+
+/// Whom the ε's of a table protect, a line for each promise; with the datasets (or unit domains) that it is made of, where
+/// there are several promises.
+fn promised(batches: &[RecordBatch]) -> Result<String, Failure> {
+    let options = FormatOptions::default();
+    let mut promises: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for batch in batches {
+        let Some(promise) = batch.column_by_name(GUARANTEE) else { continue };
+        let words = ArrayFormatter::try_new(promise.as_ref(), &options).map_err(|_| Failure::Report)?;
+        let names = batch.column_by_name("dataset").map(|names| ArrayFormatter::try_new(names.as_ref(), &options));
+        let names = names.transpose().map_err(|_| Failure::Report)?;
+        for row in (0..batch.num_rows()).filter(|row| !promise.is_null(*row)) {
+            let of = promises.entry(words.value(row).to_string()).or_default();
+            of.extend(names.as_ref().map(|names| names.value(row).to_string()));
+        }
+    }
+    let several = promises.len() > 1;
+    let line = |(words, of): (&String, &BTreeSet<String>)| {
+        let of: Vec<&str> = of.iter().map(String::as_str).collect();
+        let of = if several && !of.is_empty() { format!(" of {}", of.join(", ")) } else { String::new() };
+        format!("promised{}: {}\n", printable(&of), printable(words))
+    };
+    Ok(promises.iter().map(line).collect())
 }

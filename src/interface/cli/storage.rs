@@ -27,6 +27,11 @@ impl ConfigFile {
         Ok(Config::load(path)?)
     }
 
+    /// Opens the storage that it names, where there is one.
+    pub(super) async fn existing(&self) -> Result<Administration, Failure> {
+        Ok(Administration::open_existing(&self.load()?).await?)
+    }
+
     /// Opens the storage that it names.
     pub(super) async fn administration(&self) -> Result<Administration, Failure> {
         Ok(Administration::open(&self.load()?).await?)

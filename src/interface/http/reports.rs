@@ -25,6 +25,7 @@ type Parameters<T> = Result<Query<T>, QueryRejection>;
 ///
 /// Sums of what consumers paid, by the dimensions that are asked for. Budget administrators, auditors and operators see
 /// all, a steward its own datasets, an analyst its own consumer. ε's do not add: each line has the ε of its sum.
+/// Whom an ε protects (a unit, or a unit in one epoch) is said in words beside it, here as in every report.
 #[utoipa::path(
     get,
     path = "/v1/reports/spend",

@@ -145,6 +145,9 @@ async fn of_shape(on: On<'_>, asked: &ApprovalAsked) -> Result<Vec<Approval>, Le
 }
 
 /// Decides about a query for one dataset. A no gives back what was reserved for it on every account.
+///
+/// A yes that is taken back takes every yes of that dataset to the consumer's query with it, whatever the price: else an
+/// earlier, cheaper one would go on letting the same question through.
 pub(super) async fn decide(
     transaction: &mut Transaction<'_>,
     id: Uuid,
@@ -167,37 +170,58 @@ pub(super) async fn decide(
     if decided.state == RequestState::Denied || (decided.state == RequestState::Approved && ruling.yes) {
         return Err(LedgerError::DecidedBefore { what: WHAT, id });
     }
+    let others = if decided.state == RequestState::Approved {
+        other_yeses(transaction.on(), id, dataset).await?
+    } else {
+        Vec::new()
+    };
     let (at, doing) = (now(), transaction.doing());
     (decided.state, decided.decided_by, decided.decided) = (ruling.state(), Some(by.to_string()), Some(at));
     decided.answer.clone_from(&ruling.answer);
-    Statement::new(
-        "UPDATE approvals SET state = $3, decided_by = $4, decided_us = $5, answer = $6 WHERE id = $1 AND dataset = $2",
+    for id in [id].into_iter().chain(others) {
+        Statement::new(
+            "UPDATE approvals SET state = $3, decided_by = $4, decided_us = $5, answer = $6 WHERE id = $1 AND dataset = $2",
+        )
+        .bind(id.to_string())
+        .bind(dataset)
+        .bind(decided.state.as_str())
+        .bind(by.to_string())
+        .bind(at.timestamp_micros())
+        .bind(ruling.answer.as_deref())
+        .execute(transaction.on(), doing)
+        .await?;
+        if !ruling.yes {
+            Statement::new("UPDATE reservations SET state = 'void' WHERE id = $1 AND state = 'held'")
+                .bind(id.to_string())
+                .execute(transaction.on(), doing)
+                .await?;
+        }
+        transaction.append(&Entry {
+            at,
+            by: Some(by.clone()),
+            decision: Decision::ApprovalDecision {
+                approval: id,
+                dataset: dataset.to_owned(),
+                decision: decided.state.as_str().to_owned(),
+                answer: ruling.answer.clone(),
+            },
+        })?;
+    }
+    Ok(Verdict::Commit(decided))
+}
+
+/// The other approvals by which `dataset` says yes to the same consumer's query of the same shape.
+async fn other_yeses(on: On<'_>, id: Uuid, dataset: &str) -> Result<Vec<Uuid>, LedgerError> {
+    let rows = Statement::new(
+        "SELECT other.id FROM approvals one JOIN approvals other ON other.shape = one.shape \
+         AND other.consumer = one.consumer AND other.dataset = one.dataset AND other.id <> one.id \
+         WHERE one.id = $1 AND one.dataset = $2 AND other.state = 'approved' ORDER BY other.id",
     )
     .bind(id.to_string())
     .bind(dataset)
-    .bind(decided.state.as_str())
-    .bind(by.to_string())
-    .bind(at.timestamp_micros())
-    .bind(ruling.answer.as_deref())
-    .execute(transaction.on(), doing)
+    .fetch_all(on, "reading approvals")
     .await?;
-    if !ruling.yes {
-        Statement::new("UPDATE reservations SET state = 'void' WHERE id = $1 AND state = 'held'")
-            .bind(id.to_string())
-            .execute(transaction.on(), doing)
-            .await?;
-    }
-    transaction.append(&Entry {
-        at,
-        by: Some(by.clone()),
-        decision: Decision::ApprovalDecision {
-            approval: id,
-            dataset: dataset.to_owned(),
-            decision: decided.state.as_str().to_owned(),
-            answer: ruling.answer.clone(),
-        },
-    })?;
-    Ok(Verdict::Commit(decided))
+    rows.iter().map(|row| uuid(&row.text(0)?)).collect()
 }
 
 /// The queries that were put before the steward of one of `datasets`, from the newest.

@@ -188,6 +188,7 @@ pub(super) async fn write(
             idempotency.key.as_str().into(),
             idempotency.request_hash.into(),
             new.id.0.into(),
+            new.charge.at.timestamp_micros().into(),
         ])
     });
     let mut statements = vec![Statement::insert(
@@ -212,8 +213,8 @@ pub(super) async fn write(
         "",
     ));
     statements.push(Statement::insert(
-        "INSERT INTO idempotency_keys (consumer, key, request_hash, charge)",
-        4,
+        "INSERT INTO idempotency_keys (consumer, key, request_hash, charge, used_us)",
+        5,
         keys,
         "",
     ));

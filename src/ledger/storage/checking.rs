@@ -90,6 +90,7 @@ const OF_SQLITE: [(&str, &str); 2] = [
 ];
 
 pub(super) async fn check(reader: &mut Reader) -> Result<CheckReport, LedgerError> {
+    reader.take_time(DOING).await?;
     // One snapshot for all rules, whatever is written meanwhile.
     reader.begin_snapshot(DOING).await?;
     let mut findings = Vec::new();

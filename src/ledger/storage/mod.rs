@@ -29,6 +29,7 @@ mod replay;
 mod reports;
 mod requests;
 mod restriction;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod thresholds;
@@ -43,15 +44,15 @@ use uuid::Uuid;
 
 use super::{
     Account, AccountSearch, AccountSum, Actor, Approval, ApprovalAsked, BudgetRequest, Charge, ChargeId, ChargeOutcome,
-    CheckReport, Consumer, DatasetState, DaySpend, Entry, EventGroup, Grant, HeldRelease, LedgerError, LifetimeSum,
-    LogEntry, NewDraw, NewPolicy, NewToken, PaidDraw, PolicyVersion, QueryLine, QuerySearch, Receipt, ReleaseKey,
-    Reuse, Ruling, Scope, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
+    CheckReport, Consumer, DatasetState, DaySpend, Entry, EventGroup, Expiry, Forgotten, Grant, HeldRelease,
+    LedgerError, LifetimeSum, LogEntry, NewDraw, NewPolicy, NewToken, PaidDraw, PolicyVersion, QueryLine, QuerySearch,
+    Receipt, ReleaseKey, Reuse, Ruling, Scope, SpendLine, SpendQuery, StatedPolicy, Store, Token, TokenSecret,
 };
 use crate::accounting::{Cost, Spent};
 use crate::audit::merkle::{Hash, NodeId, Tree};
 
 use batch::{Job, Reply};
-use database::{Readers, Statement};
+use database::{Reader, Readers, Statement};
 use opening::Target;
 use transaction::{Transaction, Writer};
 
@@ -77,6 +78,17 @@ impl Storage {
         Self::open_with(Target::of(url, PATIENCE)?, PATIENCE).await
     }
 
+    /// That there is something at `url`. Of a PostgreSQL database nothing is said before it is connected to.
+    pub(super) async fn require(url: &str) -> Result<(), LedgerError> {
+        let target = Target::of(url, PATIENCE)?;
+        match target.file() {
+            Some(file) if !tokio::fs::metadata(file).await.is_ok_and(|found| found.is_file() && found.len() > 0) => {
+                Err(LedgerError::NoLedger { path: target.place() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn open_with(target: Target, patience: Duration) -> Result<Self, LedgerError> {
         let connection = target.open(patience).await?;
         let readers = target.readers(patience);
@@ -85,6 +97,13 @@ impl Storage {
         // Ends when the last sender is dropped, with this storage.
         tokio::spawn(batch::serve(Arc::clone(&writer), queue));
         Ok(Self { writer, jobs, readers })
+    }
+
+    /// A connection for statements that read much of the ledger.
+    async fn reporter(&self) -> Result<Reader, LedgerError> {
+        let mut reader = self.readers.get().await?;
+        reader.take_time("making a report").await?;
+        Ok(reader)
     }
 
     async fn write(&self, doing: &'static str) -> Result<Transaction<'_>, LedgerError> {
@@ -221,7 +240,7 @@ impl Store for Storage {
     }
 
     async fn lifetimes(&self, search: &AccountSearch) -> Result<Vec<LifetimeSum>, LedgerError> {
-        lifetimes::sums(self.readers.get().await?.on(), search).await
+        lifetimes::sums(self.reporter().await?.on(), search).await
     }
 
     async fn days(&self, account: &Account) -> Result<Vec<DaySpend>, LedgerError> {
@@ -384,11 +403,19 @@ impl Store for Storage {
     }
 
     async fn spend(&self, query: &SpendQuery) -> Result<Vec<SpendLine>, LedgerError> {
-        reports::spend(self.readers.get().await?.on(), query).await
+        reports::spend(self.reporter().await?.on(), query).await
     }
 
     async fn queries(&self, search: &QuerySearch) -> Result<Vec<QueryLine>, LedgerError> {
-        reports::queries(self.readers.get().await?.on(), search).await
+        reports::queries(self.reporter().await?.on(), search).await
+    }
+
+    async fn forgettable(&self, expiry: &Expiry) -> Result<Forgotten, LedgerError> {
+        retention::forgettable(self.readers.get().await?.on(), expiry).await
+    }
+
+    async fn forget(&self, expiry: &Expiry, by: &Actor) -> Result<Forgotten, LedgerError> {
+        write_one!(self, "forgetting", transaction => retention::forget(transaction, expiry, by))
     }
 
     async fn backup(&self, to: &std::path::Path) -> Result<(), LedgerError> {

@@ -418,3 +418,25 @@ fn a_list_of_any_length_has_one_of_few_texts() {
     assert!(lists::postgres_rows("INSERT INTO t (a, b)", 2, uneven, "").is_err());
     assert!(lists::sqlite_rows("INSERT INTO t (a, b)", 2, values(3), "").is_err());
 }
+
+#[tokio::test]
+async fn to_look_at_a_ledger_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let url = format!("sqlite://{}", path.display());
+    let none = open_existing(&url).await.err();
+    assert!(
+        matches!(&none, Some(LedgerError::NoLedger { path: named }) if *named == path.display().to_string()),
+        "{none:?}"
+    );
+    assert!(!path.exists());
+    // A folder and an empty file are none either.
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(open_existing(&url).await.err(), Some(LedgerError::NoLedger { .. })));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    let folder_itself = open_existing(&format!("sqlite://{}", folder.path().display())).await.err();
+    assert!(matches!(folder_itself, Some(LedgerError::NoLedger { .. })));
+    // One that was made is looked at.
+    drop(open(&url).await.unwrap());
+    open_existing(&url).await.unwrap().check().await.unwrap();
+}

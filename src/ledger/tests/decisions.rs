@@ -167,6 +167,67 @@ pub(super) async fn what_waits_for_approval_is_reserved_until_it_expires(store: 
     assert!(matches!(refused, Err(LedgerError::TooManyOpen { .. })), "{refused:?}");
 }
 
+pub(super) async fn a_yes_that_is_taken_back_takes_every_yes_with_it(store: &dyn Store) {
+    for name in ["dot", "fed"] {
+        store.add_consumer(name, None, &OPERATOR).await.unwrap();
+    }
+    let ruling = |yes| Ruling { yes, answer: Some("so be it".into()) };
+    let both = [FLIGHTS, "delta.flights"];
+    let mut of_dot = Vec::new();
+    for (consumer, shape, rho) in [("dot", 1, 50), ("dot", 1, 60), ("dot", 1, 70), ("dot", 2, 1), ("fed", 1, 50)] {
+        let query = ApprovalAsked { consumer: consumer.into(), ..asked(shape, rho, &both) };
+        let waiting = store.ask_approval(&query, &OPERATOR).await.unwrap();
+        assert!(waiting.iter().all(|approval| approval.state == RequestState::Open), "{waiting:?}");
+        for dataset in both {
+            store.decide_approval(waiting[0].id, dataset, &ruling(true), &OPERATOR).await.unwrap();
+        }
+        of_dot.push(waiting[0].id);
+    }
+    let states = async |dataset: &str| {
+        let approvals = store.approvals(&[dataset.to_owned()]).await.unwrap();
+        let of = |id| approvals.iter().find(|approval| approval.id == id).unwrap().state;
+        of_dot.iter().map(|id| of(*id)).collect::<Vec<_>>()
+    };
+    let (yes, no) = (RequestState::Approved, RequestState::Denied);
+    assert_eq!(states(FLIGHTS).await, [yes; 5]);
+    // Of the three that are reserved for one query, more than the budget is: nothing else can be asked.
+    assert!(matches!(store.charge(&charge("dot", 9, 40)).await.unwrap(), ChargeOutcome::Refused { .. }));
+    // The one in the middle is taken back: the cheaper one before it and the dearer one after it go with it, for this
+    // dataset, and nobody else's.
+    let size = store.log_tree().await.unwrap().size();
+    let decided = store.decide_approval(of_dot[1], FLIGHTS, &ruling(false), &OPERATOR).await.unwrap();
+    assert_eq!((decided.id, decided.state), (of_dot[1], no));
+    assert_eq!(states(FLIGHTS).await, [no, no, no, yes, yes]);
+    assert_eq!(states("delta.flights").await, [yes; 5]);
+    charged(store, &charge("dot", 9, 40)).await;
+    // Each is in the log.
+    let told: Vec<String> = store
+        .log_entries(size, 3, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let entry: serde_json::Value = serde_json::from_str(&entry.entry).unwrap();
+            assert_eq!((&entry["kind"], &entry["decision"]), (&"approval_decision".into(), &"denied".into()));
+            entry["approval"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(told, [of_dot[1], of_dot[0], of_dot[2]].map(|id| id.to_string()));
+    // The cheapest question is refused, and once the no has expired it is asked anew.
+    let refused = store.ask_approval(&asked(1, 10, &[FLIGHTS]), &OPERATOR).await.unwrap();
+    assert_eq!(refused.iter().find(|approval| approval.dataset == FLIGHTS).unwrap().state, no);
+    let later = noon() + Duration::days(4);
+    let later = ApprovalAsked { made: later, expires: later + Duration::days(3), ..asked(1, 10, &[FLIGHTS]) };
+    let anew = store.ask_approval(&later, &OPERATOR).await.unwrap();
+    assert_eq!(anew.iter().find(|approval| approval.dataset == FLIGHTS).unwrap().state, RequestState::Open);
+    // A no to what was never approved takes nothing with it.
+    let dearer = store.ask_approval(&asked(2, 5, &both), &OPERATOR).await.unwrap();
+    let open = dearer.iter().find(|approval| approval.dataset == FLIGHTS).unwrap();
+    assert_eq!(open.state, RequestState::Open);
+    store.decide_approval(open.id, FLIGHTS, &ruling(false), &OPERATOR).await.unwrap();
+    assert_eq!(states(FLIGHTS).await, [no, no, no, yes, yes]);
+}
+
 pub(super) async fn a_no_gives_back_what_was_reserved(store: &dyn Store) {
     store.add_consumer("dot", None, &OPERATOR).await.unwrap();
     let waiting = store.ask_approval(&asked(1, 70, &[FLIGHTS, "delta.flights"]), &OPERATOR).await.unwrap();
