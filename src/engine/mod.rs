@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::catalog::SQL_CATALOG;
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
+use crate::stores::Stores;
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
 #[derive(Debug, Error)]
@@ -55,11 +56,13 @@ pub struct EngineConfig {
     pub target_partitions: Option<usize>,
     /// Where to spill; a temporary folder of the system when absent.
     pub spill_dir: Option<PathBuf>,
+    /// How files and objects are reached. Nothing but files that were listed and versioned can be read.
+    pub stores: Stores,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { memory_bytes: 2 << 30, target_partitions: None, spill_dir: None }
+        Self { memory_bytes: 2 << 30, target_partitions: None, spill_dir: None, stores: Stores::default() }
     }
 }
 
@@ -118,6 +121,7 @@ impl Engine {
         let pool = Arc::new(TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes), top));
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(pool)
+            .with_object_store_registry(config.stores.registry())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
             .build_arc()?;
         let mut builder =

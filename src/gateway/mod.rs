@@ -190,6 +190,7 @@ impl Gateway {
             memory_bytes: usize::try_from(config.engine.memory_limit_mb.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
             target_partitions: config.engine.target_partitions,
             spill_dir: None,
+            stores: served.catalog.stores().clone(),
         })
         .map_err(translate::engine)?;
         let gateway = Arc::new(Self {

@@ -44,6 +44,7 @@ pub fn over(policies: &Path, dir: &Path) -> Config {
             ..config::Audit::default()
         },
         alerts: config::Alerts::default(),
+        stores: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of whole statements: what is answered against the plain engine, what is refused word for word.
 
 mod accuracy;
+mod dictionaries;
 mod epochs;
 mod exact;
 mod neighbours;
