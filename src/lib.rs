@@ -11,7 +11,9 @@
 //!     ├──────────────┬───────────────┐
 //! sql             ledger          catalog      text → plan      accounts, held draws      datasets, files
 //!     │              │               │
-//! analysis           │            policy       is it private, and what does it release?    what an owner allows
+//! analysis           │            stores       is it private, and what does it release?    files, objects
+//!     │              │               │
+//!     │              │            policy                                              what an owner allows
 //!     │              │
 //! release ─── engine │                         bounds, noise, selection; DataFusion
 //!     │          │   │
@@ -19,6 +21,7 @@
 //!     │              │
 //! mechanism ── accounting                      exact samplers; ρ, ε, δ in integers. Pure functions, no I/O
 //!
+//! layout                                        above stores, for `source optimize`: sorts and rewrites a company's files
 //! audit                                         below ledger, gateway and interface: Merkle tree, signed checkpoints, proofs
 //! ```
 //!
@@ -55,8 +58,10 @@ pub mod demo;
 pub mod engine;
 pub mod gateway;
 pub mod interface;
+pub mod layout;
 pub mod ledger;
 pub mod mechanism;
 pub mod policy;
 pub mod release;
 pub mod sql;
+pub mod stores;

@@ -359,6 +359,8 @@ fn escaped(value: &ScalarValue) -> ScalarValue {
     match value {
         ScalarValue::Utf8(Some(text)) => ScalarValue::Utf8(Some(format!("{text:?}"))),
         ScalarValue::Utf8View(Some(text)) => ScalarValue::Utf8View(Some(format!("{text:?}"))),
+        // What a literal becomes beside a column that a file hands out as a dictionary.
+        ScalarValue::Dictionary(keys, value) => ScalarValue::Dictionary(keys.clone(), Box::new(escaped(value))),
         ScalarValue::LargeUtf8(Some(text)) => ScalarValue::LargeUtf8(Some(format!("{text:?}"))),
         other => other.clone(),
     }

@@ -531,7 +531,7 @@ fn decimals_fit(op: Operator, left: &DataType, right: &DataType) -> bool {
 fn tries_to_null(from: &DataType, to: &DataType) -> bool {
     let plain = |kind: &DataType| kind.is_integer() || matches!(kind, DataType::Float32 | DataType::Float64);
     let number = |kind: &DataType| plain(kind) || matches!(kind, DataType::Decimal128(..));
-    let text = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let text = |kind: &DataType| matches!(decoded(kind), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let truth = |kind: &DataType| *kind == DataType::Boolean;
     (number(from) && number(to))
         || (text(from) && plain(to))
@@ -553,13 +553,25 @@ pub(super) fn has_small_dictionary(kind: &DataType) -> bool {
     }
 }
 
+/// The type of the strings of a dictionary whose keys cannot run out within a batch, as a file may hand out any column; any
+/// other type itself.
+pub(super) fn decoded(kind: &DataType) -> &DataType {
+    match kind {
+        DataType::Dictionary(_, values) if !has_small_dictionary(kind) => match values.as_ref() {
+            text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => text,
+            _ => kind,
+        },
+        _ => kind,
+    }
+}
+
 /// A cast that keeps every value and every difference between values, and fails on none.
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, UInt8, UInt16, UInt32, Utf8,
         Utf8View,
     };
-    match (from, to) {
+    match (decoded(from), decoded(to)) {
         (Int8, Int16 | Int32 | Int64 | Float32 | Float64)
         | (Int16, Int32 | Int64 | Float32 | Float64)
         | (Int32, Int64 | Float64)

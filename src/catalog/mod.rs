@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
@@ -29,6 +29,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 use thiserror::Error;
 
 use crate::policy::{self, Collection, DatasetName, DatasetPolicy, PolicyErrors, PolicyFile, PublicTable, Warning};
+use crate::stores::{Stores, joined};
 
 pub use roots::Roots;
 pub use source::{Snapshot, Source, SourceError};
@@ -149,6 +150,7 @@ pub enum Freshness {
 #[derive(Debug, Default)]
 pub struct Catalog {
     listed: BTreeMap<DatasetName, Listed>,
+    stores: Stores,
 }
 
 /// An entry, and whether it is served.
@@ -180,17 +182,27 @@ impl Catalog {
     /// When a policy file is wrong. Files that cannot be read now are found by [`Catalog::check`] and by each query.
     pub fn load(dir: &Path) -> Result<Self, CatalogError> {
         let files = policy::load_dir(dir)?;
-        Ok(Self::listing(files.into_iter().map(|file| Registered::new(file, Status::Active, Vec::new())), None))
+        let registered = files.into_iter().map(|file| Registered::new(file, Status::Active, Vec::new()));
+        Ok(Self::listing(Stores::default(), registered, None))
     }
 
-    /// The catalog of what is recorded, one of each name. Footers that `previous` has read are not read again where the
+    /// [`Self::over`] the stores of `previous`, or those that the environment says.
+    ///
+    /// # Errors
+    /// As [`Self::over`].
+    pub fn of(registered: Vec<Registered>, previous: Option<&Self>) -> Result<Self, CatalogError> {
+        let stores = previous.map(|previous| previous.stores.clone()).unwrap_or_default();
+        Self::over(stores, registered, previous)
+    }
+
+    /// The catalog of what is recorded, one of each name, whose objects are reached by `stores`. Footers that `previous` has read are not read again where the
     /// location is the same. No file is opened.
     ///
     /// # Errors
     /// When two have one name or one place, withdrawn ones and former places included, and when a collection's members
     /// are not private datasets of one unit. Whoever gets an error here must serve nothing rather than the catalog that it
     /// has: a suspension may be what it does not know.
-    pub fn of(registered: Vec<Registered>, previous: Option<&Self>) -> Result<Self, CatalogError> {
+    pub fn over(stores: Stores, registered: Vec<Registered>, previous: Option<&Self>) -> Result<Self, CatalogError> {
         policy::check_recorded(&registered.iter().map(|one| &one.policy).collect::<Vec<_>>())?;
         for one in &registered {
             let Some(location) = one.policy.location() else { continue };
@@ -204,17 +216,23 @@ impl Catalog {
                 return Err(CatalogError::LocationTaken { name, other });
             }
         }
-        Ok(Self::listing(registered, previous))
+        Ok(Self::listing(stores, registered, previous))
     }
 
-    fn listing(registered: impl IntoIterator<Item = Registered>, previous: Option<&Self>) -> Self {
+    /// How its objects are reached.
+    #[must_use]
+    pub const fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    fn listing(stores: Stores, registered: impl IntoIterator<Item = Registered>, previous: Option<&Self>) -> Self {
         let known = previous.into_iter().flat_map(Self::sources).collect::<Vec<_>>();
         let source = |location: &str, roots: Option<Roots>| {
             let same = |source: &&&Arc<Source>| source.location() == location && source.roots() == roots.as_ref();
             match (known.iter().find(same), roots) {
                 (Some(source), _) => Arc::clone(source),
-                (None, Some(roots)) => Arc::new(Source::within(location, roots)),
-                (None, None) => Arc::new(Source::new(location)),
+                (None, Some(roots)) => Arc::new(Source::within(location, roots).reached_by(stores.clone())),
+                (None, None) => Arc::new(Source::new(location).reached_by(stores.clone())),
             }
         };
         let listed = registered.into_iter().map(|Registered { policy, status, former, roots }| {
@@ -232,7 +250,7 @@ impl Catalog {
             };
             (name, Listed { entry, status, former })
         });
-        Self { listed: listed.collect() }
+        Self { listed: listed.collect(), stores }
     }
 
     fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
@@ -361,33 +379,48 @@ impl Catalog {
         Ok(Some(match entry {
             Entry::Collection(collection) => Arc::new(self.view(collection, freshness)?),
             Entry::Private(policy, source) => Arc::new(private_table(policy, source, freshness)?),
-            Entry::Public(_, source) => Arc::new(table(name, Protection::Public, &snapshot(name, source, freshness)?)?),
+            Entry::Public(_, source) => {
+                let snapshot = snapshot(name, source, freshness)?;
+                Arc::new(DatasetTable::new(name.clone(), Protection::Public, &snapshot))
+            }
         }))
+    }
+
+    /// The members of `collection` as they are now, and the columns that they have in common.
+    fn members<'a>(
+        &'a self,
+        collection: &'a Collection,
+        freshness: Freshness,
+    ) -> Result<(Vec<Member<'a>>, SchemaRef), CatalogError> {
+        let mut members: Vec<Member<'_>> = Vec::new();
+        let mut common: Option<SchemaRef> = None;
+        for name in &collection.members {
+            // The loader has seen to it that every member exists and is a dataset.
+            let Some(Entry::Private(policy, source)) = self.entry(name) else { continue };
+            let snapshot = checked_snapshot(policy, source, freshness)?;
+            if snapshot.schema.index_of(OWNER_COLUMN).is_ok() {
+                return Err(CatalogError::OwnerColumn { collection: collection.name.clone() });
+            }
+            common = Some(match &common {
+                None => Arc::clone(&snapshot.schema),
+                Some(so_far) => joined(so_far, &snapshot.schema).ok_or_else(|| CatalogError::MembersDiffer {
+                    collection: collection.name.clone(),
+                    member: name.clone(),
+                    first: members.first().map_or(name, |first| first.name).clone(),
+                })?,
+            });
+            members.push(Member { name, policy, snapshot });
+        }
+        Ok((members, common.unwrap_or_else(|| Arc::new(Schema::empty()))))
     }
 
     /// `UNION ALL` of the members, each with its owner's name as a literal column.
     fn view(&self, collection: &Collection, freshness: Freshness) -> Result<ViewTable, CatalogError> {
+        let (members, schema) = self.members(collection, freshness)?;
         let mut plan: Option<LogicalPlanBuilder> = None;
-        let mut first: Option<(&DatasetName, SchemaRef)> = None;
-        for member in &collection.members {
-            // The loader has seen to it that every member exists and is a dataset.
-            let Some(Entry::Private(policy, source)) = self.entry(member) else { continue };
-            let table = private_table(policy, source, freshness)?;
-            let schema = table.schema();
-            if schema.index_of(OWNER_COLUMN).is_ok() {
-                return Err(CatalogError::OwnerColumn { collection: collection.name.clone() });
-            }
-            match &first {
-                None => first = Some((member, Arc::clone(&schema))),
-                Some((_, expected)) if *expected == schema => {}
-                Some((first, _)) => {
-                    return Err(CatalogError::MembersDiffer {
-                        collection: collection.name.clone(),
-                        member: member.clone(),
-                        first: (*first).clone(),
-                    });
-                }
-            }
+        for Member { name: member, policy, snapshot } in members {
+            let snapshot = Snapshot { schema: Arc::clone(&schema), ..snapshot };
+            let table = DatasetTable::new(member.clone(), Protection::Private(Arc::clone(policy)), &snapshot);
             let reference = TableReference::partial(member.owner(), member.name());
             let columns: Vec<Expr> = std::iter::once(lit(member.owner()).alias(OWNER_COLUMN))
                 .chain(schema.fields().iter().map(|field| {
@@ -414,18 +447,30 @@ impl Catalog {
     }
 }
 
+/// A member of a collection.
+struct Member<'a> {
+    name: &'a DatasetName,
+    policy: &'a Arc<DatasetPolicy>,
+    snapshot: Snapshot,
+}
+
+fn checked_snapshot(
+    policy: &Arc<DatasetPolicy>,
+    source: &Source,
+    freshness: Freshness,
+) -> Result<Snapshot, CatalogError> {
+    let snapshot = snapshot(&policy.name, source, freshness)?;
+    policy::check_against_schema(policy, &snapshot.schema)?;
+    Ok(snapshot)
+}
+
 fn private_table(
     policy: &Arc<DatasetPolicy>,
     source: &Source,
     freshness: Freshness,
 ) -> Result<DatasetTable, CatalogError> {
-    let snapshot = snapshot(&policy.name, source, freshness)?;
-    policy::check_against_schema(policy, &snapshot.schema)?;
-    table(&policy.name, Protection::Private(Arc::clone(policy)), &snapshot)
-}
-
-fn table(name: &DatasetName, protection: Protection, snapshot: &Snapshot) -> Result<DatasetTable, CatalogError> {
-    DatasetTable::new(name.clone(), protection, snapshot).map_err(|source| table_error(name, source))
+    let snapshot = checked_snapshot(policy, source, freshness)?;
+    Ok(DatasetTable::new(policy.name.clone(), Protection::Private(Arc::clone(policy)), &snapshot))
 }
 
 fn snapshot(name: &DatasetName, source: &Source, freshness: Freshness) -> Result<Snapshot, CatalogError> {

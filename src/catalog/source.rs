@@ -1,49 +1,30 @@
 //! A source: the Parquet files that a location names, with their identity and their one schema.
 //!
-//! The identity of the files (path, size, time of change, footer) is the *data version*. It counts as public
+//! The identity of the files (path, size, time of change, ETag of objects, footer) is the *data version*. It counts as public
 //! (DESIGN 4.3), and it is read before anything is charged, so that a missing or damaged file costs nobody anything.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetMetaData;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Roots;
+use crate::policy::ObjectAddress;
+use crate::stores::{DataFile, Footer, StoreError, Stores, joined, local_files};
 
 /// Why the files of a source cannot be used. Names paths: for the owner and the operator, never for an analyst.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// The location names an object store.
-    #[error("{0}: object stores are not read yet; give a file, a folder or a glob on this machine")]
-    ObjectStore(String),
-    /// No file is there.
-    #[error("{0}: no Parquet file is there; check `location`, and that the gateway may read it")]
-    Missing(String),
-    /// The file system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not Parquet, or is damaged.
-    #[error("{0}: is not a readable Parquet file; write it anew")]
-    NotParquet(String),
+    /// They cannot be found or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A link, or the location itself, leads out of the folders that the operator has named for the owner.
     #[error("{0}: is in no folder that the operator has named for its owner, or a link leads out of it")]
     Outside(String),
-    /// A file whose name would be read as a pattern of names.
-    #[error("{0}: a name with `*`, `?` or `[` would be read as a pattern: rename the file or folder")]
-    PatternName(String),
     /// Two files of one source differ.
     #[error("{path}: its columns differ from those of {first}; every file of a dataset has the same columns and types")]
     SchemaDiffers {
@@ -58,7 +39,7 @@ pub enum SourceError {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The files, in the order of their names.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<DataFile>,
     /// The schema that they share, without metadata.
     pub schema: SchemaRef,
     /// A hash of every file's identity.
@@ -67,10 +48,9 @@ pub struct Snapshot {
     pub sorted_by: Option<String>,
 }
 
+/// What is kept of a footer.
 #[derive(Debug, Clone)]
-struct Footer {
-    size: u64,
-    modified_ns: u128,
+struct Facts {
     hash: [u8; 32],
     schema: SchemaRef,
     sorted_by: Option<String>,
@@ -80,25 +60,37 @@ struct Footer {
 #[derive(Debug)]
 pub struct Source {
     location: String,
+    stores: Stores,
     roots: Option<Roots>,
-    footers: Mutex<HashMap<PathBuf, Footer>>,
+    /// By name, with the tag of the version that was read.
+    footers: Mutex<HashMap<String, (String, Facts)>>,
     known: Mutex<Option<Snapshot>>,
 }
 
-/// The last bytes of a Parquet file: the footer's length and the magic.
-const TRAILER_BYTES: u64 = 8;
-
 impl Source {
-    /// A source at `location`, a path as the policy's loader resolved it.
+    /// A source at `location`, a path or an address as the policy's loader resolved it. Objects are reached as the
+    /// environment says: see [`Self::reached_by`].
     #[must_use]
     pub fn new(location: &str) -> Self {
-        Self { location: location.to_owned(), roots: None, footers: Mutex::default(), known: Mutex::default() }
+        Self {
+            location: location.to_owned(),
+            stores: Stores::default(),
+            roots: None,
+            footers: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// The same, of which no file outside `roots` is read.
     #[must_use]
     pub fn within(location: &str, roots: Roots) -> Self {
         Self { roots: Some(roots), ..Self::new(location) }
+    }
+
+    /// The same, of which objects are reached by `stores`.
+    #[must_use]
+    pub fn reached_by(self, stores: Stores) -> Self {
+        Self { stores, ..self }
     }
 
     /// The folders that it is held to, if its steward has named the place.
@@ -128,79 +120,78 @@ impl Source {
     /// When there is no file, or one cannot be read, is not Parquet, or has other columns than the first.
     pub fn snapshot(&self) -> Result<Snapshot, SourceError> {
         let files = self.files()?;
+        let facts = self.facts(&files)?;
         let mut hasher = Sha256::new();
-        let mut first: Option<(PathBuf, SchemaRef)> = None;
+        let mut first: Option<(&DataFile, SchemaRef)> = None;
         let mut sorted_by: Option<Option<String>> = None;
-        for path in &files {
-            let footer = self.footer(path)?;
-            hasher.update(path.to_string_lossy().as_bytes());
+        for (file, facts) in files.iter().zip(facts) {
+            hasher.update(file.name().as_bytes());
             hasher.update([0]);
-            hasher.update(footer.size.to_le_bytes());
-            hasher.update(footer.modified_ns.to_le_bytes());
-            hasher.update(footer.hash);
-            sorted_by = match sorted_by {
-                None => Some(footer.sorted_by),
-                Some(so_far) => Some(so_far.filter(|column| footer.sorted_by.as_ref() == Some(column))),
-            };
-            match &first {
-                None => first = Some((path.clone(), footer.schema)),
-                Some((_, schema)) if *schema == footer.schema => {}
-                Some((other, _)) => {
-                    return Err(SourceError::SchemaDiffers {
-                        path: path.display().to_string(),
-                        first: other.display().to_string(),
-                    });
-                }
+            hasher.update(file.size().to_le_bytes());
+            hasher.update(file.modified_ns().to_le_bytes());
+            if let Some(tag) = file.e_tag() {
+                hasher.update(tag.as_bytes());
+                hasher.update([0]);
             }
+            hasher.update(facts.hash);
+            sorted_by = match sorted_by {
+                None => Some(facts.sorted_by),
+                Some(so_far) => Some(so_far.filter(|column| facts.sorted_by.as_ref() == Some(column))),
+            };
+            first = Some(match first {
+                None => (file, facts.schema),
+                Some((first, schema)) => match joined(&schema, &facts.schema) {
+                    Some(schema) => (first, schema),
+                    None => return Err(SourceError::SchemaDiffers { path: file.name(), first: first.name() }),
+                },
+            });
         }
-        let Some((_, schema)) = first else { return Err(SourceError::Missing(self.location.clone())) };
+        let Some((_, schema)) = first else { return Err(StoreError::Missing(self.location.clone()).into()) };
         let sorted_by = sorted_by.flatten();
         let snapshot = Snapshot { files, schema, version: hasher.finalize().into(), sorted_by };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
         Ok(snapshot)
     }
 
+    /// What the footers of `files` say, of which those are read that are not known at these versions.
+    fn facts(&self, files: &[DataFile]) -> Result<Vec<Facts>, SourceError> {
+        let known = |file: &DataFile| {
+            let footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+            footers.get(&file.name()).filter(|(tag, _)| tag == file.tag()).map(|(_, facts)| facts.clone())
+        };
+        let mut facts: Vec<Option<Facts>> = files.iter().map(known).collect();
+        let new: Vec<usize> = (0..files.len()).filter(|at| facts[*at].is_none()).collect();
+        let read = self.stores.footers(&new.iter().map(|at| files[*at].clone()).collect::<Vec<_>>())?;
+        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, footer) in new.into_iter().zip(read) {
+            let read = Facts::of(&footer);
+            footers.insert(files[at].name(), (files[at].tag().to_owned(), read.clone()));
+            facts[at] = Some(read);
+        }
+        Ok(facts.into_iter().flatten().collect())
+    }
+
     /// The files that are there now, in the order of their names. Blocking I/O.
     ///
     /// # Errors
     /// As [`Self::snapshot`], of which this is the first half.
-    pub fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
-        if self.location.contains("://") {
-            return Err(SourceError::ObjectStore(self.location.clone()));
-        }
-        let path = Path::new(&self.location);
-        // Before anything is opened, and again for every file below: a folder may hold links.
-        self.admitted(path.to_path_buf())?;
-        let mut files = if path.is_dir() {
-            let io = |source| SourceError::Io { path: self.location.clone(), source };
-            let mut files = Vec::new();
-            for entry in fs::read_dir(path).map_err(io)? {
-                let file = entry.map_err(io)?.path();
-                if file.extension().is_some_and(|extension| extension == "parquet") {
-                    let file = self.admitted(file)?;
-                    if file.is_file() {
-                        files.push(file);
-                    }
-                }
+    pub fn files(&self) -> Result<Vec<DataFile>, SourceError> {
+        if ObjectAddress::is_one(&self.location) {
+            // Before anything is asked, and again of every object, as with files.
+            self.admitted(PathBuf::from(&self.location))?;
+            let files = self.stores.list(&self.location)?;
+            for file in &files {
+                self.admitted(file.as_place())?;
             }
-            files
-        } else if self.location.contains(['*', '?', '[']) {
-            glob::glob(&self.location)
-                .map_err(|_| SourceError::Missing(self.location.clone()))?
-                .filter_map(Result::ok)
-                .map(|file| self.admitted(file))
-                .filter(|file| file.as_ref().map_or(true, |file| file.is_file()))
-                .collect::<Result<Vec<_>, _>>()?
-        } else {
-            vec![self.admitted(path.to_path_buf())?]
-        };
-        // What reads the files takes such a name for a pattern, and would read others beside or instead of it.
-        if let Some(file) = files.iter().find(|file| file.to_string_lossy().contains(['*', '?', '['])) {
-            return Err(SourceError::PatternName(file.display().to_string()));
+            return Ok(files);
         }
-        files.sort();
-        files.dedup();
-        if files.is_empty() { Err(SourceError::Missing(self.location.clone())) } else { Ok(files) }
+        let files = local_files(&self.location, |file| self.admitted(file))?;
+        let files = files.into_iter().map(DataFile::local).collect::<Result<Vec<_>, _>>()?;
+        // What was admitted has no links left in it; one that is there now was made since.
+        match files.iter().find(|file| self.roots.is_some() && !file.is_where_named()) {
+            Some(moved) => Err(SourceError::Outside(moved.name())),
+            None => Ok(files),
+        }
     }
 
     /// The file as it is read: where the source is held to folders, with its links resolved, so that what is checked is
@@ -211,47 +202,15 @@ impl Source {
             Some(roots) => roots.admit(&file).ok_or_else(|| SourceError::Outside(file.display().to_string())),
         }
     }
+}
 
-    fn footer(&self, path: &Path) -> Result<Footer, SourceError> {
-        let io = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::NotFound => SourceError::Missing(path.display().to_string()),
-            _ => SourceError::Io { path: path.display().to_string(), source },
-        };
-        let damaged = || SourceError::NotParquet(path.display().to_string());
-        let facts = fs::metadata(path).map_err(io)?;
-        let modified = facts.modified().map_err(io)?;
-        let modified_ns = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = footers.get(path)
-            && known.size == facts.len()
-            && known.modified_ns == modified_ns
-        {
-            return Ok(known.clone());
+impl Facts {
+    fn of(footer: &Footer) -> Self {
+        Self {
+            hash: footer.hash,
+            schema: without_metadata(footer.metadata.schema()),
+            sorted_by: sorted_by(footer.metadata.metadata()),
         }
-        let mut file = File::open(path).map_err(io)?;
-        if facts.len() < TRAILER_BYTES {
-            return Err(damaged());
-        }
-        let mut trailer = [0; TRAILER_BYTES as usize];
-        file.seek(SeekFrom::Start(facts.len() - TRAILER_BYTES)).map_err(io)?;
-        file.read_exact(&mut trailer).map_err(io)?;
-        let length = u64::from(u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]));
-        if &trailer[4..] != b"PAR1" || length + TRAILER_BYTES > facts.len() {
-            return Err(damaged());
-        }
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| damaged())?];
-        file.seek(SeekFrom::Start(facts.len() - TRAILER_BYTES - length)).map_err(io)?;
-        file.read_exact(&mut bytes).map_err(io)?;
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|_| damaged())?;
-        let footer = Footer {
-            size: facts.len(),
-            modified_ns,
-            hash: Sha256::digest(&bytes).into(),
-            schema: without_metadata(metadata.schema()),
-            sorted_by: sorted_by(metadata.metadata()),
-        };
-        footers.insert(path.to_path_buf(), footer.clone());
-        Ok(footer)
     }
 }
 

@@ -7,8 +7,6 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -16,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::policy::{DatasetName, DatasetPolicy};
 
 use super::source::Snapshot;
+use crate::stores::FilesTable;
 
 /// Whose the rows are.
 #[derive(Debug, Clone)]
@@ -33,29 +32,20 @@ pub struct DatasetTable {
     protection: Protection,
     version: [u8; 32],
     declared_sorted: bool,
-    files: ListingTable,
+    files: FilesTable,
 }
 
 impl DatasetTable {
     /// A table over exactly the files of `snapshot`.
-    pub(super) fn new(name: DatasetName, protection: Protection, snapshot: &Snapshot) -> Result<Self> {
-        let paths = snapshot
-            .files
-            .iter()
-            .map(|file| ListingTableUrl::parse(file.to_string_lossy()))
-            .collect::<Result<Vec<_>>>()?;
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
-        let config = ListingTableConfig::new_with_multi_paths(paths)
-            .with_listing_options(options)
-            .with_schema(Arc::clone(&snapshot.schema));
+    pub(super) fn new(name: DatasetName, protection: Protection, snapshot: &Snapshot) -> Self {
         let declared_sorted = match &protection {
             Protection::Private(policy) => {
                 policy.privacy.sorted_by_unit || snapshot.sorted_by.as_ref() == Some(&policy.privacy.unit)
             }
             Protection::Public => false,
         };
-        let version = snapshot.version;
-        Ok(Self { name, protection, version, declared_sorted, files: ListingTable::try_new(config)? })
+        let files = FilesTable::new(snapshot.files.clone(), Arc::clone(&snapshot.schema));
+        Self { name, protection, version: snapshot.version, declared_sorted, files }
     }
 
     /// `owner.name`.

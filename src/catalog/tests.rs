@@ -4,17 +4,20 @@
 mod live;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::provider_as_source;
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterProperties;
 
-use super::{Catalog, DatasetTable, Freshness, Source, SourceError};
+use super::{Catalog, DatasetTable, Freshness, Snapshot, Source, SourceError};
+use crate::stores::{DataFile, StoreError};
 
 fn write(path: &Path, column: &str, values: ArrayRef) {
     let batch = RecordBatch::try_from_iter([(column, values)]).unwrap();
@@ -25,6 +28,10 @@ fn write(path: &Path, column: &str, values: ArrayRef) {
 
 fn integers(path: &Path, values: &[i64]) {
     write(path, "x", Arc::new(Int64Array::from(values.to_vec())));
+}
+
+fn places(snapshot: &Snapshot) -> Vec<PathBuf> {
+    snapshot.files.iter().map(DataFile::as_place).collect()
 }
 
 fn source(location: &Path) -> Source {
@@ -38,10 +45,10 @@ fn a_file_a_folder_and_a_glob_are_sources() {
     integers(&dir.path().join("a.parquet"), &[2]);
     fs::write(dir.path().join("notes.txt"), "not data").unwrap();
     let one = source(&dir.path().join("a.parquet")).snapshot().unwrap();
-    assert_eq!(one.files, [dir.path().join("a.parquet")]);
+    assert_eq!(places(&one), [dir.path().join("a.parquet")]);
     let both = [dir.path().join("a.parquet"), dir.path().join("b.parquet")];
-    assert_eq!(source(dir.path()).snapshot().unwrap().files, both);
-    assert_eq!(source(&dir.path().join("*.parquet")).snapshot().unwrap().files, both);
+    assert_eq!(places(&source(dir.path()).snapshot().unwrap()), both);
+    assert_eq!(places(&source(&dir.path().join("*.parquet")).snapshot().unwrap()), both);
 }
 
 #[test]
@@ -67,7 +74,7 @@ fn what_is_known_of_a_source_outlives_its_files() {
     let before = source.snapshot().unwrap().version;
     fs::remove_file(&file).unwrap();
     assert_eq!(source.known().unwrap().version, before);
-    assert!(matches!(source.snapshot(), Err(SourceError::Missing(_))));
+    assert!(matches!(source.snapshot(), Err(SourceError::Store(StoreError::Missing(_)))));
 }
 
 #[test]
@@ -78,12 +85,15 @@ fn damaged_files_and_mixed_schemas_are_found_before_anything_is_read() {
     let whole = fs::read(&file).unwrap();
     for damaged in [&whole[..whole.len() - 5], &whole[..3], &[][..], &b"PAR1 and then not Parquet at all PAR1"[..]] {
         fs::write(&file, damaged).unwrap();
-        assert!(matches!(source(&file).snapshot(), Err(SourceError::NotParquet(_))), "{} bytes", damaged.len());
+        assert!(
+            matches!(source(&file).snapshot(), Err(SourceError::Store(StoreError::NotParquet(_)))),
+            "{} bytes",
+            damaged.len()
+        );
     }
     integers(&file, &[1]);
     write(&dir.path().join("b.parquet"), "x", Arc::new(StringArray::from(vec!["1"])));
     assert!(matches!(source(dir.path()).snapshot(), Err(SourceError::SchemaDiffers { .. })));
-    assert!(matches!(source(Path::new("s3://bucket/prefix/")).snapshot(), Err(SourceError::ObjectStore(_))));
 }
 
 /// Writes a file of two columns, of which each row group says that it is sorted by `columns`: index and whether descending.
@@ -99,6 +109,26 @@ fn sorted(path: &Path, columns: Option<&[(i32, bool)]>) {
     let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
+}
+
+#[test]
+fn strings_of_one_source_may_be_dictionaries_in_a_part_of_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    let coded = |keys: DataType| cast(&text, &DataType::Dictionary(Box::new(keys), Box::new(DataType::Utf8))).unwrap();
+    let read_as = |files: &[&ArrayRef]| {
+        for (at, column) in files.iter().enumerate() {
+            write(&dir.path().join(format!("{at}.parquet")), "x", Arc::clone(column));
+        }
+        source(dir.path()).snapshot().map(|snapshot| snapshot.schema.field(0).data_type().clone())
+    };
+    let (wide, small) = (coded(DataType::Int32), coded(DataType::Int8));
+    assert_eq!(read_as(&[&wide, &wide]).unwrap(), *wide.data_type());
+    for files in [[&wide, &text], [&text, &wide], [&wide, &small], [&small, &text]] {
+        assert_eq!(read_as(&files).unwrap(), DataType::Utf8);
+    }
+    let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    assert!(matches!(read_as(&[&wide, &number]), Err(SourceError::SchemaDiffers { .. })));
 }
 
 #[test]

@@ -12,7 +12,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::policy::{DatasetName, NameError, nearest, overlap};
+use crate::policy::{DatasetName, Fault, NameError, ObjectAddress, nearest, overlap};
+use crate::stores::StoreSettings;
 
 /// The beginning of every environment variable of ours.
 const ENV_PREFIX: &str = "TOLLGATE_";
@@ -82,6 +83,30 @@ pub enum ConfigError {
         /// The other.
         other: String,
     },
+    /// An owner's prefix that is no address.
+    #[error("policies.locations.{owner}: {fault}")]
+    LocationAddress {
+        /// The owner.
+        owner: String,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A bucket that is reached in two ways.
+    #[error("stores.{name}: the bucket `{bucket}` is named by another section too: name it in one")]
+    BucketTwice {
+        /// The section.
+        name: String,
+        /// The bucket.
+        bucket: String,
+    },
+    /// An endpoint that is none, or is not encrypted and was not said to be allowed so.
+    #[error(
+        "stores.{name}.endpoint must begin with `https://`, or with `http://` where `allow_http = true`, and hold no user or password"
+    )]
+    Endpoint {
+        /// The section.
+        name: String,
+    },
     /// A storage address of a kind that is not known.
     #[error("storage.url must begin with `sqlite://`, such as \"sqlite://tollgate.db\", or with `postgres://`")]
     Storage,
@@ -132,6 +157,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// How long what may be forgotten is kept.
     pub retention: Retention,
+    /// The object stores, by names of your own: see [`StoreSettings::buckets`].
+    pub stores: BTreeMap<String, StoreSettings>,
 }
 
 /// The interfaces.
@@ -381,6 +408,7 @@ impl Config {
         {
             return Err(ConfigError::Webhook);
         }
+        self.check_stores()?;
         let (engine, retention) = (&self.engine, &self.retention);
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         for (key, found, lo, hi) in [
@@ -418,12 +446,40 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that each bucket is reached in one way, and over the network in the clear only where the operator says so.
+    fn check_stores(&self) -> Result<(), ConfigError> {
+        let mut buckets = std::collections::BTreeSet::new();
+        for (name, store) in &self.stores {
+            for bucket in store.buckets_of(name) {
+                if !buckets.insert(bucket) {
+                    return Err(ConfigError::BucketTwice { name: name.clone(), bucket: bucket.to_owned() });
+                }
+            }
+            let fits = |endpoint: &String| {
+                let plain = store.allow_http.then(|| endpoint.strip_prefix("http://")).flatten();
+                let rest = endpoint.strip_prefix("https://").or(plain);
+                rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('@'))
+            };
+            if !store.endpoint.as_ref().is_none_or(fits) {
+                return Err(ConfigError::Endpoint { name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that what one owner's stewards may register is never another's.
     fn check_locations(&self) -> Result<(), ConfigError> {
         let locations = &self.policies.locations;
         for (owner, folders) in locations {
             DatasetName::new(owner, "any").map_err(ConfigError::Owner)?;
             for folder in folders {
+                if let Some(address) = folder.to_str().filter(|folder| ObjectAddress::is_one(folder)) {
+                    let address = ObjectAddress::parse(address).and_then(|address| {
+                        let is_pattern = address.key().contains(['*', '[']);
+                        if is_pattern { Err(Fault::AddressParts) } else { Ok(address) }
+                    });
+                    address.map_err(|fault| ConfigError::LocationAddress { owner: owner.clone(), fault })?;
+                }
                 if folder.components().any(|part| part == Component::ParentDir) {
                     return Err(ConfigError::LocationParent { owner: owner.clone(), folder: folder.clone() });
                 }
@@ -443,9 +499,15 @@ impl Config {
         self.audit.anchor = folder.join(&self.audit.anchor);
         self.engine.cluster_secret = self.engine.cluster_secret.map(|file| folder.join(file));
         for location in self.policies.locations.values_mut().flatten() {
+            if location.to_str().is_some_and(ObjectAddress::is_one) {
+                continue;
+            }
             let place = folder.join(&location);
             // Links are resolved whenever a file is read; here a folder need not exist yet.
             *location = std::path::absolute(&place).unwrap_or(place);
+        }
+        for keys in self.stores.values_mut().filter_map(|store| store.credentials_file.as_mut()) {
+            *keys = folder.join(&keys);
         }
         // `sqlite::memory:` is no file, and `check` lets nothing else through that does not begin so.
         if let Some(file) = self.storage.url.strip_prefix("sqlite://")

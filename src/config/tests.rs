@@ -78,6 +78,51 @@ fn each_owner_has_folders_of_its_own() {
 }
 
 #[test]
+fn prefixes_of_stores_are_owners_places_too() {
+    let (folder, _, config) =
+        load("[policies.locations]\nunited = [\"s3://b/united/\", \"u\"]\ndelta = [\"s3://b/delta\"]\n", &[]);
+    let locations = config.unwrap().policies.locations;
+    assert_eq!(locations["united"], ["s3://b/united/".into(), folder.path().join("u")]);
+    let shared =
+        |other: &str| refused(&format!("[policies.locations]\ndelta = [\"s3://b/d/\"]\nunited = [{other:?}]\n"), &[]);
+    for other in ["s3://b/", "s3://b/d", "s3://b/d/sub/"] {
+        assert!(shared(other).contains("either owner's stewards could register the other's data"), "{other}");
+    }
+    assert!(load("[policies.locations]\ndelta = [\"s3://b/d/\"]\nunited = [\"s3://b/du/\"]\n", &[]).2.is_ok());
+    let message = shared("s3://key:hush@b/x/");
+    assert!(
+        message.starts_with("policies.locations.united: an address holds no user") && !message.contains("hush"),
+        "{message}"
+    );
+    assert!(shared("s3://b/*/").starts_with("policies.locations.united: an address has no"));
+}
+
+#[test]
+fn stores_are_sections_of_their_own_names() {
+    let (folder, _, config) = load(
+        "[stores.minio]\nbuckets = [\"a\", \"b\"]\nendpoint = \"http://127.0.0.1:9000\"\nallow_http = true\n\
+         credentials_file = \"keys\"\n[stores.c]\nregion = \"eu-west-1\"\n",
+        &[],
+    );
+    let stores = config.unwrap().stores;
+    assert_eq!(stores["minio"].credentials_file, Some(folder.path().join("keys")));
+    assert_eq!(stores["minio"].buckets_of("minio").collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(stores["c"].buckets_of("c").collect::<Vec<_>>(), ["c"]);
+    assert_eq!((stores["c"].profile.as_str(), stores["c"].max_retries), ("default", 5));
+    let endpoint = "stores.x.endpoint must begin with `https://`, or with `http://` where `allow_http = true`, and hold no user or password";
+    for (text, expected) in [
+        ("endpoint = \"http://h:1\"", endpoint),
+        ("endpoint = \"https://key:hush@h\"", endpoint),
+        ("endpoint = \"https://\"", endpoint),
+        ("buckets = [\"a\", \"a\"]", "stores.x: the bucket `a` is named by another section too: name it in one"),
+        ("endpont = \"https://h\"", "FILE: unknown key `stores.x.endpont`; did you mean `stores.x.endpoint`?"),
+        ("secret_access_key = \"hush\"", "FILE: unknown key `stores.x.secret_access_key`"),
+    ] {
+        assert_eq!(refused(&format!("[stores.x]\n{text}\n"), &[]), expected);
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let file = "[server]\nhttp = \"127.0.0.1:1\"\n[engine]\ntimeout_ms = 5\nmax_cells = 7\n";
     let (_folder, _, config) = load(

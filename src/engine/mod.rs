@@ -31,6 +31,7 @@ use thiserror::Error;
 use crate::catalog::SQL_CATALOG;
 use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
+use crate::stores::Stores;
 
 use memory::SharedMemory;
 use threads::Threads;
@@ -75,6 +76,8 @@ pub struct EngineConfig {
     pub spill_dir: Option<PathBuf>,
     /// The cluster that reads and bounds the rows of releases; this process does when absent.
     pub cluster: Option<ClusterOptions>,
+    /// How files and objects are reached. Nothing but files that were listed and versioned can be read.
+    pub stores: Stores,
 }
 
 impl Default for EngineConfig {
@@ -86,6 +89,7 @@ impl Default for EngineConfig {
             target_partitions: None,
             spill_dir: None,
             cluster: None,
+            stores: Stores::default(),
         }
     }
 }
@@ -157,6 +161,7 @@ impl Engine {
         let memory = SharedMemory::new(config.memory_bytes, config.concurrent_queries);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(memory.beside())
+            .with_object_store_registry(config.stores.registry())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
             .build_arc()?;
         let mut builder =

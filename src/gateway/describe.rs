@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use crate::catalog::{Catalog, Entry, OWNER_COLUMN, Status};
-use crate::policy::{DatasetName, DatasetPolicy, Epochs, PublicGroups};
+use crate::policy::{DatasetName, DatasetPolicy, Epochs, PublicGroups, value_type};
 
 use super::facts::guarantee;
 use super::{Caller, Code, ColumnDescription, DatasetDescription, Gateway, GatewayError, authorise, run_blocking};
@@ -97,7 +97,8 @@ fn columns(schema: &SchemaRef, policies: &[Arc<DatasetPolicy>]) -> Vec<ColumnDes
             };
             ColumnDescription {
                 name: name.clone(),
-                data_type: field.data_type().to_string(),
+                // How a file encodes its strings is no concern of an analyst.
+                data_type: value_type(field.data_type()).to_string(),
                 uses,
                 bounds,
                 public_groups,

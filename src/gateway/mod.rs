@@ -217,6 +217,7 @@ impl Gateway {
             target_partitions: config.engine.target_partitions,
             spill_dir: None,
             cluster,
+            stores: served.catalog.stores().clone(),
         })
         .map_err(translate::engine)?;
         let gateway = Arc::new(Self {

@@ -227,7 +227,7 @@ fn check_files(
         Some(known) => Arc::clone(known),
         None => {
             let place = roots.admit(Path::new(location)).ok_or_else(|| refuse(Fault::LocationNotAllowed))?;
-            let source = Source::within(location, roots.clone());
+            let source = Source::within(location, roots.clone()).reached_by(catalog.stores().clone());
             if taken(catalog, new.name(), &place) {
                 return Err(refuse(Fault::LocationTaken));
             }
@@ -238,7 +238,7 @@ fn check_files(
         GatewayError::new(Code::PolicyInvalid, format!("{PLACE}: dataset.location: {error}"))
             .with_hint("put the data there, readable for the gateway, or mend the location")
     })?;
-    if source.roots().is_some() && snapshot.files.iter().any(|file| taken(catalog, new.name(), file)) {
+    if source.roots().is_some() && snapshot.files.iter().any(|file| taken(catalog, new.name(), &file.as_place())) {
         // Through a link, or by a pattern.
         return Err(refuse(Fault::LocationTaken));
     }

@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, Status};
 use crate::config::Config;
 use crate::ledger::{Actor, DatasetState, NewPolicy, PolicyOrigin, PolicyVersion, StatedPolicy, Store};
 use crate::policy::{self, PolicyFile};
+use crate::stores::Stores;
 
 use super::standing::{Stored, assemble};
 use super::{Code, Gateway, GatewayError, run_blocking, translate};
@@ -50,7 +51,9 @@ impl Served {
     ) -> Result<Self, GatewayError> {
         let stored = stated.into_iter().map(stored).collect();
         let locations = config.policies.locations.clone();
-        let catalog = run_blocking(move || assemble(stored, &locations, previous.as_deref())).await?;
+        let stores = previous.as_ref().map(|previous| previous.stores().clone());
+        let stores = stores.unwrap_or_else(|| Stores::new(config.stores.clone()));
+        let catalog = run_blocking(move || assemble(stores, stored, &locations, previous.as_deref())).await?;
         Ok(Self { catalog: Arc::new(catalog.map_err(translate::operator_catalog)?), changes })
     }
 
@@ -77,7 +80,7 @@ impl Served {
             None => stored.push(one),
         }
         let locations = config.policies.locations.clone();
-        let catalog = run_blocking(move || assemble(stored, &locations, None)).await?;
+        let catalog = run_blocking(move || assemble(Stores::default(), stored, &locations, None)).await?;
         Ok(Self { catalog: Arc::new(catalog.map_err(translate::operator_catalog)?), changes: 0 })
     }
 }

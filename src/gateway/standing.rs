@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::catalog::{Catalog, CatalogError, Registered, Status};
 use crate::policy::{self, DatasetName};
+use crate::stores::Stores;
 
 use super::{Code, GatewayError};
 
@@ -28,13 +29,14 @@ pub struct Stored {
     pub former_locations: Vec<String>,
 }
 
-/// The catalog of what is stored. `locations` are the folders of each owner (`[policies.locations]`); data that is held to
+/// The catalog of what is stored, whose objects are reached by `stores`. `locations` are the folders of each owner (`[policies.locations]`); data that is held to
 /// the folders of an owner who no longer has any cannot be read. No file is opened.
 ///
 /// # Errors
 /// When a stored text is no policy, or the policies do not go together: see [`Catalog::of`]. Whoever gets an error here
 /// must serve nothing.
 pub fn assemble(
+    stores: Stores,
     stored: Vec<Stored>,
     locations: &BTreeMap<String, Vec<PathBuf>>,
     previous: Option<&Catalog>,
@@ -49,7 +51,7 @@ pub fn assemble(
             None => one,
         });
     }
-    Catalog::of(registered, previous)
+    Catalog::over(stores, registered, previous)
 }
 
 /// What a steward does to a dataset besides changing its policy.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::address::ObjectAddress;
 use super::epoch::EpochKind;
 use super::error::{Fault, PolicyErrors, Problem};
 use super::model::{Collection, DatasetPolicy, PolicyFile};
@@ -109,7 +110,7 @@ fn check_locations(files: &[&PolicyFile], place_of: fn(&str) -> PathBuf, problem
 /// there yet, keeps its last parts as they are written.
 #[must_use]
 pub fn real_place(location: &str) -> PathBuf {
-    if location.starts_with("s3://") {
+    if ObjectAddress::is_one(location) {
         return PathBuf::from(location);
     }
     let absolute = std::path::absolute(location).unwrap_or_else(|_| PathBuf::from(location));
@@ -130,7 +131,7 @@ pub fn real_place(location: &str) -> PathBuf {
 /// A location in one spelling without looking at any disk: made absolute, `.` and `..` resolved, links not.
 #[must_use]
 pub fn written_place(location: &str) -> PathBuf {
-    if location.starts_with("s3://") {
+    if ObjectAddress::is_one(location) {
         return PathBuf::from(location);
     }
     let absolute = std::path::absolute(location).unwrap_or_else(|_| PathBuf::from(location));

@@ -168,6 +168,19 @@ pub enum Fault {
     /// An object store's address without a bucket.
     #[error("names no bucket: write `s3://bucket/prefix/`")]
     NoBucket,
+    /// A bucket of a name that no bucket has.
+    #[error("is no name of a bucket: those are of lower-case letters, digits, `-`, `.` and `_`")]
+    BucketName,
+    /// An object store's address that may hold a secret. Does not say what it holds.
+    #[error(
+        "an address holds no user, password, port or parameters: keys come from the environment (AWS_*) or from a file that tollgate.toml names under [stores.NAME]; write `s3://bucket/prefix/`"
+    )]
+    AddressSecret,
+    /// An object store's address with more than one spelling.
+    #[error(
+        "an address has no empty part, `.`, `..`, `\\`, `%` or control character after its bucket, and at most 1024 bytes"
+    )]
+    AddressParts,
     /// Everyone, and then some more.
     #[error("\"*\" already means everyone: write [\"*\"], or list the consumers without it")]
     EveryoneAndSome,

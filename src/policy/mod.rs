@@ -9,6 +9,7 @@
 //! This module reads policy files and looks at schemas; it never opens the data, and it knows nothing of SQL, of the
 //! ledger or of the engine.
 
+mod address;
 mod between;
 mod change;
 mod check;
@@ -32,6 +33,7 @@ mod tests;
 mod types;
 mod warning;
 
+pub use address::{OBJECT_SCHEME, ObjectAddress};
 pub use between::{check_between, check_collection, check_recorded, overlap, real_place, written_place};
 pub use change::{Change, Effect, changes};
 pub use check::check_against_schema;
@@ -52,4 +54,5 @@ pub use price::{Price, PriceError};
 pub use source::Position;
 pub use submitted::{parse_json, parse_text};
 pub use succession::check_successor;
+pub use types::value_type;
 pub use warning::{Advice, Warning, advise};

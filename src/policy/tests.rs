@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use chrono::{NaiveDate, TimeZone, Utc};
 
 use super::{
-    Accounting, Bounds, BoundsError, Consumers, DatasetName, DatasetPolicy, Key, Number, Period, PolicyFile,
-    PublicGroups, Use, Uses, advise, check_against_schema, draft, load_dir, nearest, parse,
+    Accounting, Bounds, BoundsError, Consumers, DatasetName, DatasetPolicy, Fault, Key, Number, ObjectAddress, Period,
+    PolicyFile, PublicGroups, Use, Uses, advise, check_against_schema, draft, load_dir, nearest, parse,
 };
 use crate::accounting::Delta;
 
@@ -418,4 +418,41 @@ fn the_reference_names_every_key() {
     let keys = [&DATASET_KEYS[..], &PRIVACY_KEYS, &BUDGET_KEYS, &COLLECTION_KEYS, &COLUMN_KEYS].concat();
     let missing: Vec<_> = keys.iter().filter(|key| !reference.contains(&format!("| `{key}` |"))).collect();
     assert!(missing.is_empty(), "docs/policies.md says nothing of {missing:?}");
+}
+
+#[test]
+fn an_address_of_a_store_has_one_spelling_and_holds_no_secret() {
+    for (address, bucket, key) in [
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        ("s3://my-bucket.x/a/b/", "my-bucket.x", "a/b/"),
+        ("s3://b/a b/c*.parquet", "b", "a b/c*.parquet"),
+    ] {
+        let read = ObjectAddress::parse(address).unwrap();
+        assert_eq!((read.bucket(), read.key()), (bucket, key));
+    }
+    for address in ["s3://", "s3:///x"] {
+        assert_eq!(ObjectAddress::parse(address), Err(Fault::NoBucket), "{address}");
+    }
+    for address in ["s3://B/x", "s3://-b/x", "s3://a..b/x", "s3://b b/x", "s3://*/x"] {
+        assert_eq!(ObjectAddress::parse(address), Err(Fault::BucketName), "{address}");
+    }
+    for address in
+        ["s3://k:secret@b/x", "s3://k@b/x", "s3://b:9000/x", "s3://b/x?secret", "s3://b/x#secret", "s3://%41/x"]
+    {
+        assert_eq!(ObjectAddress::parse(address), Err(Fault::AddressSecret), "{address}");
+        assert!(!Fault::AddressSecret.to_string().contains("secret@"));
+    }
+    for address in [
+        "s3://b//x",
+        "s3://b/x//",
+        "s3://b/./x",
+        "s3://b/../x",
+        "s3://b/x/..",
+        "s3://b/a\\b",
+        "s3://b/%2e%2e/x",
+        "s3://b/a\nb",
+    ] {
+        assert_eq!(ObjectAddress::parse(address), Err(Fault::AddressParts), "{address}");
+    }
 }

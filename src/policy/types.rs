@@ -5,7 +5,8 @@ use arrow::datatypes::DataType;
 use super::column::KeyKind;
 
 /// The type of the values: that of a dictionary or a run-end array is what it encodes.
-pub(super) fn value_type(data_type: &DataType) -> &DataType {
+#[must_use]
+pub fn value_type(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::Dictionary(_, values) => value_type(values),
         DataType::RunEndEncoded(_, values) => value_type(values.data_type()),

@@ -45,6 +45,7 @@ pub fn over(policies: &Path, dir: &Path) -> Config {
         },
         alerts: config::Alerts::default(),
         retention: config::Retention::default(),
+        stores: std::collections::BTreeMap::new(),
     }
 }
 

@@ -257,7 +257,7 @@ fn privacy_is_checked() {
         case(
             "[privacy]",
             "[privacy]\nsorted_by_unit = \"yes\"",
-            &["7:18: privacy.sorted_by_unit: must be true or false, not a text"],
+            &["7:18: privacy.sorted_by_unit: must be true or false, not a string"],
         ),
     ]);
 }

@@ -9,19 +9,20 @@ use crate::fixture::repository;
 /// What each stage may import: the diagram of `src/lib.rs`, as a table. `mechanism` and `accounting` are one floor, as are
 /// `release` and `engine`. The verifier in `release` knows the catalog's tables, since it must tell whose rows it
 /// sees, and the policies' calendar of epochs.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("accounting", &["mechanism"]),
     ("mechanism", &["accounting"]),
     ("policy", &["accounting"]),
+    ("stores", &["policy"]),
     ("release", &["mechanism", "accounting", "catalog", "policy"]),
-    ("catalog", &["policy"]),
+    ("catalog", &["policy", "stores"]),
     ("sql", &["catalog", "policy"]),
     ("cluster", &["release", "policy"]),
-    ("engine", &["release", "catalog", "cluster"]),
+    ("engine", &["release", "catalog", "cluster", "stores"]),
     ("analysis", &["sql", "catalog", "policy", "release", "accounting"]),
     ("audit", &[]),
     ("ledger", &["accounting", "audit"]),
-    ("config", &["policy"]),
+    ("config", &["policy", "stores"]),
     ("demo", &[]),
     (
         "gateway",
@@ -37,9 +38,11 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "policy",
             "release",
             "sql",
+            "stores",
         ],
     ),
-    ("interface", &["gateway", "audit", "cluster", "config", "demo", "policy"]),
+    ("layout", &["policy", "stores"]),
+    ("interface", &["gateway", "audit", "cluster", "config", "demo", "layout", "policy", "stores"]),
 ];
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -18,6 +18,8 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions::regex::compile_regex;
 use datafusion::logical_expr::{Expr, ScalarUDF};
 
+use crate::analysis::expression::decoded;
+
 pub(super) use range::part;
 pub use range::{calendar, interval};
 
@@ -322,8 +324,8 @@ const fn fits_int64(kind: &DataType) -> bool {
     matches!(kind, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32)
 }
 
-const fn is_text(kind: &DataType) -> bool {
-    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+fn is_text(kind: &DataType) -> bool {
+    matches!(decoded(kind), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 const fn is_bytes(kind: &DataType) -> bool {

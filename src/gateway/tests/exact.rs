@@ -36,6 +36,11 @@ impl Exact {
         Self { catalog: Catalog::load(policies).unwrap(), engine: Engine::new(&config).unwrap() }
     }
 
+    /// The columns of a dataset.
+    pub fn schema(&self, name: &str) -> arrow::datatypes::SchemaRef {
+        self.catalog.schema(&name.parse().unwrap()).unwrap().unwrap()
+    }
+
     async fn planned(&self, sql: &str) -> Result<Planned, String> {
         let parsed = sql::parse(sql, Limits::default()).map_err(|error| error.to_string())?;
         let tables = self.catalog.tables(parsed.tables(), Freshness::Now).map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod admission;
+mod dictionaries;
 mod epochs;
 mod exact;
 mod kept;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::catalog::{Catalog, CatalogError, Entry, Status};
 use crate::gateway::{Code, Standing, Stored, assemble, decide};
 use crate::policy::DatasetName;
+use crate::stores::Stores;
 
 fn stored(owner: &str, held_to_roots: bool, status: Status) -> Stored {
     let text = format!(
@@ -33,7 +34,7 @@ fn catalog() -> Catalog {
     let suspended = Status::Suspended { reason: "why".to_owned() };
     let all =
         vec![stored("a", true, Status::Active), stored("b", false, suspended), stored("c", true, Status::Withdrawn)];
-    assemble(all, &BTreeMap::from([("a".to_owned(), vec![PathBuf::from("/srv/a")])]), None).unwrap()
+    assemble(Stores::default(), all, &BTreeMap::from([("a".to_owned(), vec![PathBuf::from("/srv/a")])]), None).unwrap()
 }
 
 #[test]
@@ -48,12 +49,12 @@ fn what_is_stored_is_served_under_its_owners_folders() {
     // An owner whose folders the operator has taken away reads nothing, rather than everything.
     assert_eq!(roots("c.t"), Some(None));
     let broken = Stored { text: "[dataset".to_owned(), ..stored("a", false, Status::Active) };
-    let refused = assemble(vec![broken], &BTreeMap::new(), None);
+    let refused = assemble(Stores::default(), vec![broken], &BTreeMap::new(), None);
     assert!(
         matches!(refused, Err(CatalogError::Policy(errors)) if errors.to_string().starts_with("a.t:1:9: not TOML"))
     );
     let twice = vec![stored("a", false, Status::Active), stored("a", false, Status::Withdrawn)];
-    assert!(assemble(twice, &BTreeMap::new(), None).is_err());
+    assert!(assemble(Stores::default(), twice, &BTreeMap::new(), None).is_err());
 }
 
 #[test]

@@ -12,7 +12,9 @@ use crate::cluster::{ExecutorError, SchedulerError, SecretError};
 use crate::config::ConfigError;
 use crate::demo::DemoError;
 use crate::gateway::{GatewayError, Role};
-use crate::policy::NameError;
+use crate::layout::LayoutError;
+use crate::policy::{Fault, NameError};
+use crate::stores::StoreError;
 
 /// A refusal of the server's, as RFC 9457 has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,28 +48,33 @@ pub(super) enum Failure {
         /// How many are wrong.
         wrong: usize,
     },
-    /// A location names no file.
-    #[error("there is no Parquet file at `{location}`")]
-    NoData {
-        /// The location.
+    /// Files or objects cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Data was not rewritten.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A source that is not in the layout; what it lacks was told.
+    #[error("{location} is not in the layout")]
+    NotInLayout {
+        /// Where it is.
         location: String,
     },
-    /// A location is a glob that makes no sense.
-    #[error("`{location}` is not a pattern of file names: {source}")]
-    BadGlob {
-        /// The location.
-        location: String,
-        /// Why not.
-        source: glob::PatternError,
+    /// A policy without a privacy unit.
+    #[error("{name} is no private dataset: there is no unit to sort by")]
+    NoUnit {
+        /// The dataset.
+        name: String,
     },
-    /// A Parquet file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What the reader said.
-        source: parquet::errors::ParquetError,
+    /// An address that is none.
+    #[error("--output: {fault}")]
+    Output {
+        /// What is wrong with it.
+        fault: Fault,
     },
+    /// A source in a store, and no place to write to.
+    #[error("the source is in an object store: name a place with --output")]
+    NoOutput,
     /// A draft could not be made.
     #[error("cannot draft a policy for {}: {source}", path.display())]
     Draft {
@@ -168,6 +175,8 @@ impl Failure {
             | Self::BadUrl { .. }
             | Self::ArrowToTerminal
             | Self::BadKey { .. }
+            | Self::Output { .. }
+            | Self::NoOutput
             | Self::RoleOfAnother { .. } => 2,
             _ => 1,
         }
@@ -180,14 +189,18 @@ impl Failure {
             Self::Refused(problem) => &problem.code,
             Self::Config(_) | Self::NothingToServe => "config_invalid",
             Self::Demo(_) => "demo_failed",
-            Self::Policies { .. } | Self::Draft { .. } | Self::BadGlob { .. } | Self::NoName { .. } => "policy_invalid",
-            Self::Parquet { .. } | Self::NoData { .. } => "source_unavailable",
+            Self::Policies { .. } | Self::Draft { .. } | Self::NoName { .. } | Self::NoUnit { .. } => "policy_invalid",
+            Self::Store(_) => "source_unavailable",
+            Self::Layout(_) => "optimize_failed",
+            Self::NotInLayout { .. } => "not_in_layout",
             Self::Io { .. } => "io",
             Self::Bind { .. } => "address_unavailable",
             Self::NoToken => "unauthenticated",
             Self::BadUrl { .. }
             | Self::ArrowToTerminal
             | Self::BadKey { .. }
+            | Self::Output { .. }
+            | Self::NoOutput
             | Self::RoleOfAnother { .. }
             | Self::Request(_) => "usage",
             Self::NotVerified { .. } => "not_verified",
@@ -225,16 +238,18 @@ impl Failure {
                 Some("write `owner` and `name` in [dataset]; `tollgate policy check FILE` names every fault")
             }
             Self::Secret(_) => Some("`tollgate scheduler --secret FILE` makes one; copy it with mode 0600"),
+            Self::NotInLayout { .. } => Some("run it without --check"),
+            Self::Output { .. } | Self::NoOutput => Some("write --output FOLDER, or --output s3://bucket/prefix/"),
+            Self::NoUnit { .. } => Some("a collection's members are rewritten one by one; public tables need no order"),
             Self::Report
             | Self::Scheduler(_)
             | Self::Executor(_)
             | Self::Draft { .. }
-            | Self::NoData { .. }
-            | Self::BadGlob { .. }
+            | Self::Store(_)
+            | Self::Layout(_)
             | Self::Config(_)
             | Self::Demo(_)
             | Self::Policies { .. }
-            | Self::Parquet { .. }
             | Self::Io { .. }
             | Self::Request(_) => None,
         }

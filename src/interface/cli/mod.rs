@@ -5,7 +5,7 @@
 //!  consumer, token, budget, audit ─── with --url ──── HTTP ──► a running server
 //!                                 └── without ───── storage ──► the database that the configuration names
 //!  ledger ──────────────────────────────────────── storage ──► the same
-//!  policy check, policy init, audit verify ───────── files ──► nothing else
+//!  policy check, policy init, source optimize, audit verify  files, objects ──► nothing else
 //!  report ──────────────────────────── HTTP with --url, else storage
 //!  serve, demo ──────────────────────────────────────────────► are the server
 //!  scheduler, executor ──────────────────────────────────────► are the cluster of a server
@@ -31,6 +31,7 @@ mod policy;
 mod query;
 mod report;
 mod serve;
+mod source;
 mod storage;
 mod table;
 #[cfg(test)]
@@ -68,6 +69,9 @@ enum Command {
     /// Check and draft policy files.
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Rewrite a company's Parquet so that it is read faster.
+    #[command(subcommand)]
+    Source(source::Source),
     /// Look at the datasets of a running gateway; register, change, suspend and withdraw one's own.
     #[command(subcommand)]
     Dataset(dataset::Dataset),
@@ -125,6 +129,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Executor(command) => block_on(command.run()),
         Command::Query(command) => command.run(),
         Command::Policy(command) => command.run(),
+        Command::Source(command) => block_on(command.run()),
         Command::Dataset(command) => command.run(),
         Command::Consumer(command) => block_on(command.run()),
         Command::Token(command) => block_on(command.run()),

@@ -7,8 +7,10 @@ use clap::Subcommand;
 
 use super::failure::{Failure, output, say};
 use super::parquet_files;
+use super::storage::ConfigFile;
 use crate::policy::{
-    DatasetName, DatasetPolicy, PolicyErrors, PolicyFile, check_against_schema, draft, load_dir, load_file,
+    DatasetName, DatasetPolicy, ObjectAddress, PolicyErrors, PolicyFile, check_against_schema, draft, load_dir,
+    load_file,
 };
 
 /// The longest owner or name, in bytes, that is made from a file's name.
@@ -25,21 +27,25 @@ pub(super) enum Policy {
         /// Policy files, or folders of them.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
     },
-    /// Draft a policy from a Parquet file's schema alone. The draft goes to standard output.
-    #[command(
-        after_help = "Example:\n  tollgate policy init data/flights.parquet --owner united --name flights > policies/united.flights.toml"
-    )]
+    /// Draft a policy from the schema of Parquet alone. The draft goes to standard output.
+    #[command(after_help = "Examples:
+  tollgate policy init data/flights.parquet --owner united --name flights > policies/united.flights.toml
+  tollgate policy init s3://bucket/flights/ --owner united --name flights > policies/united.flights.toml")]
     Init {
-        /// The Parquet file.
+        /// The Parquet: a file, a folder, a glob or an `s3://` address.
         #[arg(value_name = "DATA.parquet")]
-        data: PathBuf,
+        data: String,
         /// Whose data it is; `company` until you say.
         #[arg(long, value_name = "OWNER", default_value = "company")]
         owner: String,
         /// What SQL calls it; by default, made from the file's name.
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
+        #[command(flatten)]
+        config: ConfigFile,
     },
 }
 
@@ -47,14 +53,14 @@ impl Policy {
     /// Does it.
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Check { files } => check(&files),
-            Self::Init { data, owner, name } => init(&data, &owner, name),
+            Self::Check { files, config } => check(&files, &config),
+            Self::Init { data, owner, name, config } => init(&data, &owner, name, &config),
         }
     }
 }
 
 /// Looks at every file, whatever is wrong with the others, and tells all of it.
-fn check(paths: &[PathBuf]) -> Result<(), Failure> {
+fn check(paths: &[PathBuf], config: &ConfigFile) -> Result<(), Failure> {
     let mut wrong = BTreeSet::new();
     for path in paths {
         let loaded = if path.is_dir() { load_dir(path) } else { load_file(path).map(|file| vec![file]) };
@@ -64,7 +70,7 @@ fn check(paths: &[PathBuf]) -> Result<(), Failure> {
                     say(&format!("warning: {} holds no policy", path.display()));
                 }
                 for file in &files {
-                    match check_data(file) {
+                    match check_data(file, config) {
                         Ok(verdict) => {
                             output(format!("{}: {verdict}\n", file.name()).as_bytes())?;
                             if let Some(guarantee) = guarantee_by_epoch(file) {
@@ -109,22 +115,15 @@ enum CheckFailure {
 }
 
 /// Holds a policy against its data, tells the warnings, and says in a word how it stands.
-fn check_data(file: &PolicyFile) -> Result<&'static str, CheckFailure> {
+fn check_data(file: &PolicyFile, config: &ConfigFile) -> Result<&'static str, CheckFailure> {
     let location = match file {
         PolicyFile::Collection(_) => return Ok("reads well; members are checked with the folder that they are in"),
         PolicyFile::Private(policy) => &policy.location,
         PolicyFile::Public(table) => &table.location,
     };
-    if location.contains("://") {
-        return Ok("reads well; its data lies elsewhere and was not looked at");
-    }
-    let files = parquet_files::of_location(location).map_err(CheckFailure::Data)?;
-    if files.is_empty() {
-        return Err(CheckFailure::Data(Failure::NoData { location: location.clone() }));
-    }
+    let schemas = config.stores(location).and_then(|stores| parquet_files::schemas(&stores, location));
     let mut warnings = BTreeSet::new();
-    for path in files {
-        let schema = parquet_files::schema(&path).map_err(CheckFailure::Data)?;
+    for schema in schemas.map_err(CheckFailure::Data)? {
         if let PolicyFile::Private(policy) = file {
             warnings.extend(fits(policy, &schema)?);
         }
@@ -140,14 +139,20 @@ fn fits(policy: &DatasetPolicy, schema: &arrow::datatypes::Schema) -> Result<Vec
     Ok(warnings.iter().map(ToString::to_string).collect())
 }
 
-fn init(data: &Path, owner: &str, name: Option<String>) -> Result<(), Failure> {
-    let name = name.unwrap_or_else(|| guess(data));
-    let name = DatasetName::new(owner, &name).map_err(|source| Failure::Draft { path: data.to_owned(), source })?;
-    let schema = parquet_files::schema(data)?;
-    // A relative location would be relative to the policy's folder, which is not known yet.
-    let location = std::path::absolute(data)
-        .map_err(|source| Failure::Io { what: format!("cannot find {}", data.display()), source })?;
-    output(draft(&location.display().to_string(), &schema, name.owner(), name.name()).as_bytes())
+fn init(data: &str, owner: &str, name: Option<String>, config: &ConfigFile) -> Result<(), Failure> {
+    let path = Path::new(data);
+    let name = name.unwrap_or_else(|| guess(path));
+    let name = DatasetName::new(owner, &name).map_err(|source| Failure::Draft { path: path.to_owned(), source })?;
+    let schema = parquet_files::schema(&config.stores(data)?, data)?;
+    let location = if ObjectAddress::is_one(data) {
+        data.to_owned()
+    } else {
+        // A relative location would be relative to the policy's folder, which is not known yet.
+        let absolute = std::path::absolute(path)
+            .map_err(|source| Failure::Io { what: format!("cannot find {}", path.display()), source })?;
+        absolute.display().to_string()
+    };
+    output(draft(&location, &schema, name.owner(), name.name()).as_bytes())
 }
 
 /// A name for SQL out of a file's name.

@@ -7,6 +7,8 @@ use clap::Args;
 use super::failure::Failure;
 use crate::config::Config;
 use crate::gateway::administration::Administration;
+use crate::policy::ObjectAddress;
+use crate::stores::Stores;
 
 /// The configuration's usual place.
 const USUAL: &str = "tollgate.toml";
@@ -30,6 +32,11 @@ impl ConfigFile {
     /// Opens the storage that it names, where there is one.
     pub(super) async fn existing(&self) -> Result<Administration, Failure> {
         Ok(Administration::open_existing(&self.load()?).await?)
+    }
+
+    /// How files at `location` are reached. Only for objects does the configuration matter, and is it read.
+    pub(super) fn stores(&self, location: &str) -> Result<Stores, Failure> {
+        if ObjectAddress::is_one(location) { Ok(Stores::new(self.load()?.stores)) } else { Ok(Stores::default()) }
     }
 
     /// Opens the storage that it names.

@@ -7,6 +7,7 @@ use chrono::Datelike;
 
 use super::{BUDGET_KEYS, COLLECTION_KEYS, DATASET_KEYS, HOMES, PRIVACY_KEYS, budget, columns};
 use crate::accounting::Accounting;
+use crate::policy::address::ObjectAddress;
 use crate::policy::epoch::{EpochKind, Epochs};
 use crate::policy::error::Fault;
 use crate::policy::model::{
@@ -136,8 +137,10 @@ fn location(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<S
         "name the file, folder, glob or `s3://bucket/prefix/` address where the Parquet lies",
     )?;
     match text.split_once("://") {
-        Some(("s3", rest)) if rest.is_empty() || rest.starts_with('/') => reader.refuse(field, Fault::NoBucket),
-        Some(("s3", _)) => Some(text),
+        Some(("s3", _)) => match ObjectAddress::parse(&text) {
+            Ok(_) => Some(text),
+            Err(fault) => reader.refuse(field, fault),
+        },
         Some((scheme, _)) => reader.refuse(field, Fault::Scheme { scheme: scheme.to_owned() }),
         None => Some(base.join(&text).to_string_lossy().into_owned()),
     }

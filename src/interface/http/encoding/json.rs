@@ -9,6 +9,7 @@ use super::cell::Rows;
 use crate::gateway::{
     Accuracy, Answer, BudgetLine, Diagnostics, FreeAlternative, GroupFacts, PrivacyFacts, ReceiptFacts,
 };
+use crate::policy::value_type;
 
 /// A column of an answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,7 +62,10 @@ pub(in super::super) fn to_json(answer: &Answer) -> Result<Vec<u8>, EncodingErro
     let document = AnswerDocument {
         query_id: answer.query_id,
         columns: columns
-            .map(|field| ColumnDocument { name: field.name().clone(), data_type: field.data_type().to_string() })
+            .map(|field| ColumnDocument {
+                name: field.name().clone(),
+                data_type: value_type(field.data_type()).to_string(),
+            })
             .collect(),
         rows: answer.rows.as_deref().map(Rows::read).transpose()?,
         accuracy: &answer.accuracy,
