@@ -1,4 +1,4 @@
-//! What may be forgotten goes once it is as old as `[retention]` says (docs/decisions/0012-retention.md).
+//! What may be forgotten goes once it is as old as `[retention]` says (docs/decisions/0014-retention.md).
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

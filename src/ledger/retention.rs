@@ -1,4 +1,4 @@
-//! What may be forgotten, and how old it must be. docs/decisions/0012-retention.md says why these and nothing else.
+//! What may be forgotten, and how old it must be. docs/decisions/0014-retention.md says why these and nothing else.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
