@@ -341,7 +341,7 @@ impl Default for Engine {
             max_concurrent_queries: cores * 2,
             max_queries_per_consumer: None,
             max_queued_queries: 256,
-            max_queued_per_consumer: 32,
+            max_queued_per_consumer: 64,
             queue_timeout_ms: 30_000,
             threads: None,
             target_partitions: None,
