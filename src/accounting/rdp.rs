@@ -101,7 +101,8 @@ impl Curve {
         // Gaussian noise of as much divergence has its bottom at a = √(ln(1/δ)/ρ): from there it is walked down to the bottom
         // in whole steps, and between them the bottom is searched. Where floats say otherwise, a bound is still one.
         let start = 0.5 * (-delta.ln() / (0.5 * self.at(1.0))).ln();
-        let mut log = start.round().max(LEAST_LOG_A).min(MOST_LOG_A);
+        // No number where δ is 1 or more, and any order will do.
+        let mut log = if start.is_nan() { 0.0 } else { start.round().clamp(LEAST_LOG_A, MOST_LOG_A) };
         let mut epsilon = of(log);
         for direction in [1.0, -1.0] {
             while (LEAST_LOG_A..=MOST_LOG_A).contains(&(log + direction)) {

@@ -238,7 +238,7 @@ async fn every_epsilon_says_whom_it_protects() {
     let accounts = reports.accounts_report(&AccountsForm::default()).await.expect("a report").accounts;
     let mut scopes = Vec::new();
     for row in &accounts {
-        let of_both = format!("{whole}; and {by_month}");
+        let of_both = format!("{by_month}; and {whole}");
         let expected = if row.scope == "domain" { &of_both } else { words(&row.dataset) };
         assert_eq!(row.guarantee.as_deref(), Some(expected), "{row:?}");
         scopes.push(row.scope);
