@@ -14,7 +14,7 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int8Type, Int64Type};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::properties::WriterProperties;
 
 use super::checksum::Checksum;
@@ -108,7 +108,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
 
 /// The units at the ends of each row group, and how many rows it has; `None` for a group of rows without a unit.
 fn group_ends(path: &Path) -> Vec<(Option<(i64, i64)>, usize)> {
-    let metadata = ArrowReaderMetadata::load(&fs::File::open(path).unwrap(), Default::default()).unwrap();
+    let metadata = ArrowReaderMetadata::load(&fs::File::open(path).unwrap(), ArrowReaderOptions::default()).unwrap();
     let mut ends = Vec::new();
     for group in 0..metadata.metadata().num_row_groups() {
         let file = fs::File::open(path).unwrap();
@@ -140,7 +140,7 @@ async fn a_file_becomes_one_sorted_file_of_the_same_rows() {
     assert_eq!(done.dictionaries, ["few", "small"]);
 
     let after = read(&to);
-    assert_eq!(texts(&[after.clone()]), texts(&[before.clone()]));
+    assert_eq!(texts(std::slice::from_ref(&after)), texts(std::slice::from_ref(&before)));
     let without_unit = before.column(1).null_count();
     assert_eq!(done.read.of_none.rows, without_unit as u64);
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
@@ -310,7 +310,7 @@ fn the_sum_of_rows_knows_neither_order_nor_encoding_and_all_else() {
         }
         checksum.sums()
     };
-    let expected = sum(&[one.clone()]);
+    let expected = sum(std::slice::from_ref(&one));
     assert_eq!(sum(&[one.slice(60, 40), one.slice(0, 60)]), expected);
     // Strings by a dictionary, and as views.
     for data_type in [

@@ -171,7 +171,8 @@ pub(super) fn identity(facts: &fs::Metadata) -> String {
 
 /// `key` at the version `tag`.
 pub(super) fn pin(key: &Path, tag: &str) -> Path {
-    let digits: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    let digits: String = tag.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     key.clone().join(format!("{PIN}{digits}"))
 }
 

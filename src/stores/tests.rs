@@ -1,5 +1,5 @@
 //! Pinned files: what is read is what was listed, and nothing else is done.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
 use std::fs;
 use std::sync::Arc;

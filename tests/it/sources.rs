@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use serde_json::json;
 
 use crate::fixture::{Ran, Server, over, tollgate, united_copied_to};
@@ -15,7 +15,7 @@ fn optimize(dir: &Path, arguments: &[&str]) -> Ran {
 }
 
 fn footer(path: &Path) -> ArrowReaderMetadata {
-    ArrowReaderMetadata::load(&fs::File::open(path).expect("a file"), Default::default()).expect("Parquet")
+    ArrowReaderMetadata::load(&fs::File::open(path).expect("a file"), ArrowReaderOptions::default()).expect("Parquet")
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) enum Source {
 }
 
 /// What is done with a source.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Debug, Args)]
 pub(super) struct Optimize {
     /// The policy of the dataset, which says where the data is and what its unit is.
@@ -186,7 +187,7 @@ fn tell(distance: &Distance) -> Result<(), Failure> {
         (distance.plain_strings, "string columns are read without a dictionary (those of many values always are)"),
     ] {
         if count > 0 {
-            told.push_str(&format!("{count} {what}\n"));
+            told.extend([count.to_string().as_str(), " ", what, "\n"]);
         }
     }
     told.push_str(if distance.is_in_layout() { "in the layout\n" } else { "not in the layout\n" });

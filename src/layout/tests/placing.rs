@@ -124,13 +124,14 @@ fn one_run_at_a_time_works_beside_a_source() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// Prepares a crash in a folder whose original says "old", and says what is expected under the name and what is kept.
+type Crash = (fn(&Path), &'static str, Option<&'static str>);
+
 /// What a crashed run has left, by the moment at which it crashed.
 #[test]
 fn what_a_crash_leaves_is_the_original_or_the_new_and_the_next_run_ends_it() {
     let kept = |dir: &Path| dir.join("t.before-optimize");
     let staged = |dir: &Path| dir.join(".t.optimizing");
-    // Each prepares the crash in a folder whose original says "old", and says what is expected under the name and kept.
-    type Crash = (fn(&Path), &'static str, Option<&'static str>);
     let crashes: [Crash; 4] = [
         // While the new file was written.
         (|dir| fs::write(dir.join(".t.optimizing/new"), "half").unwrap(), "old", None),
