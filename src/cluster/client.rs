@@ -197,8 +197,10 @@ impl Cluster {
         let mut scheduler = self.connect().await?;
         let job = self.submit(&mut scheduler, plan).await?;
         // From here on, whatever ends this ends the job, and its rows leave the executors' disks.
-        let _job = Job { id: job.clone(), scheduler: scheduler.clone() };
-        let places = finished(&mut scheduler, &job).await?;
+        let mut guard = Job { id: job.clone(), scheduler: scheduler.clone(), runs: true };
+        let places = finished(&mut scheduler, &job).await;
+        guard.runs = !matches!(places, Ok(_) | Err(ClusterError::RowFailed | ClusterError::Failed(_)));
+        let places = places?;
         let mut seen = BTreeSet::new();
         let mut sums = Vec::new();
         for place in places {
@@ -307,7 +309,7 @@ async fn finished(
 
 /// What a failed job says, as one of the things that ours say: its own words may be anybody's.
 fn kind_of(text: &str) -> &'static str {
-    const KINDS: [&str; 8] = [
+    const KINDS: [&str; 9] = [
         "resources exhausted",
         "a file cannot be read as Parquet",
         "a file cannot be read",
@@ -315,6 +317,7 @@ fn kind_of(text: &str) -> &'static str {
         "a shuffle cannot be written",
         "a task panicked",
         "a task took too long",
+        "the job is over",
         "a task failed",
     ];
     KINDS.into_iter().find(|kind| text.contains(&format!("tollgate: {kind}"))).unwrap_or("Ballista gave it up")
@@ -333,16 +336,20 @@ async fn within<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Resu
 struct Job {
     id: String,
     scheduler: SchedulerGrpcClient<Channel>,
+    /// Whether its end has not been seen.
+    runs: bool,
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        let (id, mut scheduler) = (std::mem::take(&mut self.id), self.scheduler.clone());
+        let (id, mut scheduler, runs) = (std::mem::take(&mut self.id), self.scheduler.clone(), self.runs);
         // Without a runtime the process is ending; the scheduler cleans up by itself after a while.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            // What has ended is not ended twice: the scheduler passes over it.
-            let ended = within(scheduler.cancel_job(CancelJobParams { job_id: id.clone() })).await.map(|_| ());
+            let ended = match runs {
+                true => within(scheduler.cancel_job(CancelJobParams { job_id: id.clone() })).await.map(|_| ()),
+                false => Ok(()),
+            };
             let clean = CleanJobDataParams { job_id: id, remove_stage_ids: Vec::new() };
             let cleaned = within(scheduler.clean_job_data(clean)).await.map(|_| ());
             if let Err(error) = ended.and(cleaned) {

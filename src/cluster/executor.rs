@@ -5,13 +5,15 @@
 //! A job's part is removed when the job ends; the folder, when the executor does. What a killed one has left is removed
 //! by the next that starts in the same place.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::JobId;
@@ -43,7 +45,7 @@ use uuid::Uuid;
 use super::codec::ClusterCodec;
 use super::job::{MAX_MESSAGE_BYTES, session_producer};
 use super::secret::ClusterSecret;
-use super::stage::CheckedEngine;
+use super::stage::{CheckedEngine, Jobs};
 
 /// How an executor is run.
 #[derive(Debug, Clone)]
@@ -87,6 +89,7 @@ pub struct Executor {
     scheduler: SchedulerGrpcClient<Channel>,
     secret: ClusterSecret,
     work: WorkDir,
+    jobs: Jobs,
 }
 
 impl Executor {
@@ -107,7 +110,7 @@ impl Executor {
             ..ExecutorProcessConfig::default()
         });
         let runtime = runtime(options, &work)?;
-        let tasks = options.tasks.get();
+        let (tasks, jobs) = (options.tasks.get(), Jobs::default());
         let executor = BallistaExecutor::new(
             structure_executor_metadata(&process, u32::try_from(tasks).unwrap_or(u32::MAX)),
             &work.path().to_string_lossy(),
@@ -117,7 +120,7 @@ impl Executor {
             Arc::new(BallistaFunctionRegistry::default()),
             Arc::new(NoMetrics),
             tasks,
-            Arc::new(CheckedEngine::new(DefaultExecutionEngine::new())),
+            Arc::new(CheckedEngine::new(DefaultExecutionEngine::new(), jobs.clone())),
         );
         let no_scheduler = || ExecutorError::Scheduler(options.scheduler.clone());
         let endpoint = create_grpc_client_endpoint(
@@ -131,7 +134,7 @@ impl Executor {
         let scheduler = SchedulerGrpcClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Self { id, executor: Arc::new(executor), scheduler, secret: secret.clone(), work })
+        Ok(Self { id, executor: Arc::new(executor), scheduler, secret: secret.clone(), work, jobs })
     }
 
     /// Works until `stop` ends, then leaves the cluster and removes what it has written.
@@ -143,18 +146,20 @@ impl Executor {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ExecutorError> {
-        let Self { id, executor, mut scheduler, secret, work } = self;
+        let Self { id, executor, mut scheduler, secret, work, jobs } = self;
         let flight = FlightServiceServer::new(BallistaFlightService::new(work.path().to_string_lossy().into_owned()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let routes = secret.guard(Routes::new(flight).into_axum_router());
         let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
             BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(ClusterCodec::default()));
-        let polled = poll_loop(scheduler.clone(), executor, codec, None, None, ExecutorHealth::new());
+        let health = ExecutorHealth::new();
+        let polled = poll_loop(scheduler.clone(), executor, codec, None, None, health.clone());
         let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
         let ended = tokio::select! {
             ended = polled => ended.map_err(ExecutorError::Ended),
             served = served => served.map_err(ExecutorError::Io),
+            never = look_after(jobs, health) => match never {},
             () = stop => Ok(()),
         };
         // So that nobody waits for it: its tasks are given to others at once.
@@ -164,6 +169,26 @@ impl Executor {
         }
         drop(work);
         ended
+    }
+}
+
+/// Removes what is over, and says when the scheduler comes and goes.
+async fn look_after(jobs: Jobs, health: ExecutorHealth) -> Infallible {
+    let mut reached = None;
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let ready = health.is_ready();
+        if reached != Some(ready) {
+            reached = Some(ready);
+            if ready {
+                tracing::info!("the scheduler gives this executor work");
+            } else {
+                tracing::warn!("the scheduler cannot be reached, or is of another version");
+            }
+        }
+        let jobs = jobs.clone();
+        // Whether it could be done is in the log.
+        let _ = tokio::task::spawn_blocking(move || jobs.remove_what_is_over(Instant::now())).await;
     }
 }
 
@@ -198,8 +223,9 @@ impl WorkDir {
     fn new(parent: &Path) -> io::Result<Self> {
         fs::create_dir_all(parent)?;
         remove_left_behind(parent)?;
-        // Made with mode 0700.
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        // Nobody else may even list it, from the moment that it is there.
+        let own = fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix(PREFIX).permissions(own).tempdir_in(parent)?;
         let lock = File::create(dir.path().join(LOCK))?;
         lock.lock()?;
         fs::create_dir(dir.path().join(JOBS))?;
@@ -236,8 +262,6 @@ fn remove_left_behind(parent: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

@@ -27,6 +27,7 @@ mod secret;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod wire;
 
 pub use client::{Cluster, ClusterError, ClusterOptions};

@@ -11,32 +11,12 @@
 //! the gateway answers with noise alone (`docs/decisions/0006`). For that it has to know, and the text of an error may
 //! quote a value, which is nothing for the logs of a scheduler.
 
-use std::sync::Arc;
-
 use arrow::error::ArrowError;
 use ballista_core::error::BallistaError;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::TryStreamExt;
+use datafusion::common::DataFusionError;
 
 /// The words by which the gateway knows that a row failed.
 pub(super) const ROW_FAILED: &str = "tollgate: a row failed";
-
-/// Stands on top of what a stage computes, below what writes it, and says of its errors their kind alone.
-#[derive(Debug)]
-pub(super) struct RowFailureExec {
-    input: Arc<dyn ExecutionPlan>,
-}
-
-impl RowFailureExec {
-    pub(super) const fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        Self { input }
-    }
-}
 
 /// An error by its kind. What Ballista acts on, a lost shuffle and an end from outside, stays what it is.
 pub(super) fn told(error: &DataFusionError) -> DataFusionError {
@@ -89,44 +69,4 @@ const fn is_of_a_value(error: &ArrowError) -> bool {
             | ArrowError::IpcError(_)
             | ArrowError::MemoryError(_)
     )
-}
-
-impl DisplayAs for RowFailureExec {
-    fn fmt_as(&self, _format: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RowFailureExec")
-    }
-}
-
-impl ExecutionPlan for RowFailureExec {
-    fn name(&self) -> &'static str {
-        "RowFailureExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(input))),
-            _ => internal_err!("RowFailureExec has one child"),
-        }
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, context).map_err(|error| told(&error))?;
-        let schema = rows.schema();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.map_err(|error| told(&error)))))
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, LargeBinaryArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -16,7 +17,7 @@ use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::expressions::Column;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion_proto::physical_plan::{AsExecutionPlan, PhysicalExtensionCodec};
 use datafusion_proto::protobuf::PhysicalPlanNode;
 
@@ -24,7 +25,8 @@ use super::client::encoded;
 use super::codec::ClusterCodec;
 use super::partition_bound::PartitionBoundExec;
 use super::row_failure::{ROW_FAILED, told};
-use super::stage::bounds_see_whole_units;
+use super::stage::{Jobs, bounds_see_whole_units};
+use super::watched::{Watch, WatchedExec};
 use super::wire::{Bounding, bounding_of};
 use crate::policy::EpochKind;
 use crate::release::{
@@ -207,6 +209,41 @@ fn a_failure_is_told_by_its_kind_and_a_rows_failure_as_one() {
     assert!(
         matches!(kept, BallistaError::FetchFailed(executor, 2, 3, text) if executor == "executor" && !text.contains(value))
     );
+}
+
+#[tokio::test]
+async fn a_stage_ends_with_its_job_and_its_time_and_never_as_if_it_had_no_more_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(600));
+    let run = async |folder: &str, deadline| {
+        let watch = Watch::new(dir.path().join(folder), deadline);
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(WatchedExec::new(input(&spec()), watch));
+        collect(plan, Arc::new(TaskContext::default())).await.map_err(|error| error.to_string())
+    };
+    std::fs::create_dir(dir.path().join("job")).unwrap();
+    assert!(run("job", later).await.unwrap().is_empty());
+    assert!(run("job", soon).await.unwrap_err().contains("took too long"));
+    assert!(run("other", later).await.unwrap_err().contains("the job is over"));
+}
+
+#[test]
+fn what_a_job_has_left_is_removed_once_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| dir.path().join(name);
+    let start = Instant::now();
+    let jobs = Jobs::default();
+    for (name, seconds) in [("short", 10), ("long", 1_000), ("short", 5)] {
+        let _ = std::fs::create_dir(folder(name));
+        std::fs::write(folder(name).join("shuffle"), "rows").unwrap();
+        jobs.works_until(folder(name), start + Duration::from_secs(seconds));
+    }
+    std::fs::create_dir(folder("unknown")).unwrap();
+    jobs.remove_what_is_over(start + Duration::from_secs(10));
+    assert!(folder("short").exists());
+    jobs.remove_what_is_over(start + Duration::from_secs(100));
+    assert!(!folder("short").exists() && folder("long").exists() && folder("unknown").exists());
+    jobs.remove_what_is_over(start + Duration::from_secs(10_000));
+    assert!(!folder("long").exists());
 }
 
 /// Two groups: three units and one.

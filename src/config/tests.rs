@@ -158,6 +158,15 @@ fn what_may_be_forgotten_is_kept_as_many_days_as_is_said() {
 }
 
 #[test]
+fn a_cluster_is_used_where_the_mode_says_so() {
+    let at = "scheduler = \"h:50050\"\ncluster_secret = \"of/cluster\"\n";
+    let (folder, _, config) = load(&format!("[engine]\nmode = \"ballista\"\n{at}"), &[]);
+    let config = config.unwrap();
+    assert_eq!(config.engine.cluster(), Some(("h:50050", folder.path().join("of/cluster").as_path())));
+    assert_eq!(load(&format!("[engine]\n{at}"), &[]).2.unwrap().engine.cluster(), None);
+}
+
+#[test]
 fn what_is_wrong_is_said_exactly() {
     /// A file, an environment, and what is said of them.
     type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -197,6 +206,15 @@ fn what_is_wrong_is_said_exactly() {
         ),
         // Nothing is set for what is never forgotten.
         ("[retention]\nlog_days = 5\n", &[], "FILE: unknown key `retention.log_days`"),
+            "[engine]\nmode = \"ballista\"\nscheduler = \"10.0.0.5:50050\"\n",
+            &[],
+            "engine.mode is \"ballista\", which needs engine.scheduler and engine.cluster_secret",
+        ),
+        (
+            "[engine]\nmode = \"ballista\"\nscheduler = \"http://h\"\ncluster_secret = \"s\"\n",
+            &[],
+            "engine.scheduler must be a host and a port, such as \"127.0.0.1:50050\"",
+        ),
         ("[alerts]\nthresholds_percent = [50, 101]\n", &[], "alerts.thresholds_percent must be from 1 to 100, not 101"),
         (
             "",

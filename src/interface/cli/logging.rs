@@ -6,8 +6,10 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `RUST_LOG` does not say: ourselves, and what others find worth a warning. Libraries at lower
-/// levels write statements and plans, which have no place in a log.
-const DEFAULT_FILTER: &str = "warn,tollgate=info";
+/// levels write statements and plans, which have no place in a log. The scheduler of a cluster misses, at every stage, the
+/// counts of rows that our executors do not tell; and an executor says at every poll that there is no scheduler.
+const DEFAULT_FILTER: &str =
+    "warn,tollgate=info,ballista_scheduler::state::execution_stage=error,ballista_executor::execution_loop=error";
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -22,7 +22,7 @@ fn spent(server: &Server) -> String {
 
 #[test]
 fn a_question_is_answered_by_a_cluster_charged_once_and_kept() {
-    let cluster = Cluster::of(2);
+    let mut cluster = Cluster::of(2);
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(cluster.reads(airlines(dir.path())));
     let sql = "SELECT origin, count(*) AS n, avg(dep_delay) FROM united.flights GROUP BY origin";
@@ -34,15 +34,9 @@ fn a_question_is_answered_by_a_cluster_charged_once_and_kept() {
     assert_eq!((&again["rows"], &again["privacy"]["cached"]), (&answer["rows"], &json!(true)));
     assert_eq!(spent(&server), once);
     // Nothing of a job stays on an executor's disk.
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !cluster.written().is_empty() {
-        assert!(Instant::now() < patience, "left behind: {:?}", cluster.written());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    nothing_is_left(&cluster);
     // And nothing at all once they have stopped.
-    let Cluster { .. } = &cluster;
     let work = cluster.work();
-    let mut cluster = cluster;
     cluster.executors.drain(..).for_each(super::processes::Running::stop);
     assert_eq!(std::fs::read_dir(&work).expect("the folder").count(), 0);
 }
@@ -95,6 +89,7 @@ fn an_executor_that_is_killed_while_it_works_costs_nobody_a_second_charge() {
         asking.join().expect("an answer")
     });
     // It is survived, or fails cleanly; either way it is charged, once.
+    eprintln!("killed while it worked: {}", answered.status);
     let once = spent(&server);
     if answered.status != 200 {
         answered.refused(500, "internal");
@@ -105,6 +100,29 @@ fn an_executor_that_is_killed_while_it_works_costs_nobody_a_second_charge() {
     }
     assert_eq!(again["privacy"]["cached"], true);
     assert_eq!(spent(&server), once);
+}
+
+#[test]
+fn a_question_that_takes_too_long_is_charged_once_and_leaves_nothing_behind() {
+    let cluster = Cluster::of(2);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut config = cluster.reads(airlines(dir.path()));
+    config.engine.timeout_ms = 150;
+    let server = Server::start(config);
+    server.ask(&question(SLOW)).refused(504, "timed_out");
+    let once = spent(&server);
+    server.ask(&question(SLOW)).refused(504, "timed_out");
+    assert_eq!(spent(&server), once);
+    nothing_is_left(&cluster);
+}
+
+/// Waits until no job's data is on an executor's disk.
+fn nothing_is_left(cluster: &Cluster) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !cluster.written().is_empty() {
+        assert!(Instant::now() < patience, "left behind: {:?}", cluster.written());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
