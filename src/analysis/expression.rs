@@ -559,6 +559,8 @@ pub(super) fn decoded(kind: &DataType) -> &DataType {
     match kind {
         DataType::Dictionary(_, values) if !has_small_dictionary(kind) => match values.as_ref() {
             text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => text,
+            // What a function of texts makes of a dictionary of texts: their lengths, say.
+            whole if whole.is_integer() => whole,
             _ => kind,
         },
         _ => kind,

@@ -220,7 +220,8 @@ impl Cluster {
         let config = GrpcClientConfig { connect_timeout_seconds: 5, ..GrpcClientConfig::default() };
         let unreachable = |_| ClusterError::NoScheduler;
         let endpoint = create_grpc_client_endpoint(format!("http://{}", self.options.scheduler), Some(&config))
-            .and_then(|endpoint| Ok(endpoint.user_agent(self.options.secret.user_agent())?))
+            .map_err(|_| ClusterError::NoScheduler)?
+            .user_agent(self.options.secret.user_agent())
             .map_err(|_| ClusterError::NoScheduler)?;
         let channel = endpoint.connect().await.map_err(unreachable)?;
         Ok(SchedulerGrpcClient::new(channel)
@@ -346,9 +347,10 @@ impl Drop for Job {
         // Without a runtime the process is ending; the scheduler cleans up by itself after a while.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let ended = match runs {
-                true => within(scheduler.cancel_job(CancelJobParams { job_id: id.clone() })).await.map(|_| ()),
-                false => Ok(()),
+            let ended = if runs {
+                within(scheduler.cancel_job(CancelJobParams { job_id: id.clone() })).await.map(|_| ())
+            } else {
+                Ok(())
             };
             let clean = CleanJobDataParams { job_id: id, remove_stage_ids: Vec::new() };
             let cleaned = within(scheduler.clean_job_data(clean)).await.map(|_| ());

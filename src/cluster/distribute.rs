@@ -55,7 +55,7 @@ pub fn distribute(
         None => draw.input(),
     };
     let Some(bound) = downcast::<BoundExec>(bound) else { return internal_err!("unbounded sums are not distributed") };
-    let rows = Arc::clone(bound.input()).transform_up(|plan| Ok(alone_where_it_must(plan)?)).map(|rows| rows.data)?;
+    let rows = Arc::clone(bound.input()).transform_up(alone_where_it_must).map(|rows| rows.data)?;
     // An exchange that is there already is replaced, so that rows travel once.
     let rows = match downcast::<RepartitionExec>(&rows) {
         Some(exchange) if exchange.fetch().is_none() => Arc::clone(exchange.input()),

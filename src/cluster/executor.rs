@@ -42,6 +42,8 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use crate::stores::Stores;
+
 use super::codec::ClusterCodec;
 use super::job::{MAX_MESSAGE_BYTES, session_producer};
 use super::secret::ClusterSecret;
@@ -60,6 +62,8 @@ pub struct ExecutorOptions {
     pub memory_bytes: usize,
     /// Where it makes its own folder.
     pub work_dir: PathBuf,
+    /// How it reaches the files of a plan, which are pinned: no other store knows what that is.
+    pub stores: Stores,
 }
 
 /// Why an executor does not run.
@@ -85,7 +89,7 @@ pub enum ExecutorError {
 /// An executor that is ready to be served.
 pub struct Executor {
     id: String,
-    executor: Arc<BallistaExecutor>,
+    ballista: Arc<BallistaExecutor>,
     scheduler: SchedulerGrpcClient<Channel>,
     secret: ClusterSecret,
     work: WorkDir,
@@ -134,7 +138,7 @@ impl Executor {
         let scheduler = SchedulerGrpcClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Self { id, executor: Arc::new(executor), scheduler, secret: secret.clone(), work, jobs })
+        Ok(Self { id, ballista: Arc::new(executor), scheduler, secret: secret.clone(), work, jobs })
     }
 
     /// Works until `stop` ends, then leaves the cluster and removes what it has written.
@@ -146,7 +150,7 @@ impl Executor {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ExecutorError> {
-        let Self { id, executor, mut scheduler, secret, work, jobs } = self;
+        let Self { id, ballista, mut scheduler, secret, work, jobs } = self;
         let flight = FlightServiceServer::new(BallistaFlightService::new(work.path().to_string_lossy().into_owned()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -154,7 +158,7 @@ impl Executor {
         let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
             BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(ClusterCodec::default()));
         let health = ExecutorHealth::new();
-        let polled = poll_loop(scheduler.clone(), executor, codec, None, None, health.clone());
+        let polled = poll_loop(scheduler.clone(), ballista, codec, None, None, health.clone());
         let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
         let ended = tokio::select! {
             ended = polled => ended.map_err(ExecutorError::Ended),
@@ -197,6 +201,7 @@ fn runtime(options: &ExecutorOptions, work: &WorkDir) -> Result<Arc<RuntimeEnv>,
     Ok(RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes)))
         .with_disk_manager_builder(disk)
+        .with_object_store_registry(options.stores.registry())
         .build_arc()?)
 }
 

@@ -214,7 +214,7 @@ fn a_failure_is_told_by_its_kind_and_a_rows_failure_as_one() {
 #[tokio::test]
 async fn a_stage_ends_with_its_job_and_its_time_and_never_as_if_it_had_no_more_rows() {
     let dir = tempfile::tempdir().unwrap();
-    let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(600));
+    let (soon, later) = (Instant::now(), Instant::now() + Duration::from_mins(10));
     let run = async |folder: &str, deadline| {
         let watch = Watch::new(dir.path().join(folder), deadline);
         let plan: Arc<dyn ExecutionPlan> = Arc::new(WatchedExec::new(input(&spec()), watch));

@@ -206,6 +206,7 @@ fn what_is_wrong_is_said_exactly() {
         ),
         // Nothing is set for what is never forgotten.
         ("[retention]\nlog_days = 5\n", &[], "FILE: unknown key `retention.log_days`"),
+        (
             "[engine]\nmode = \"ballista\"\nscheduler = \"10.0.0.5:50050\"\n",
             &[],
             "engine.mode is \"ballista\", which needs engine.scheduler and engine.cluster_secret",

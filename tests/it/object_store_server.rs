@@ -36,7 +36,7 @@ impl ObjectStoreServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("moto");
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(&address).is_err() {
             assert!(Instant::now() < patience, "moto does not start");
             std::thread::sleep(Duration::from_millis(50));

@@ -17,7 +17,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("release", &["mechanism", "accounting", "catalog", "policy"]),
     ("catalog", &["policy", "stores"]),
     ("sql", &["catalog", "policy"]),
-    ("cluster", &["release", "policy"]),
+    ("cluster", &["release", "policy", "stores"]),
     ("engine", &["release", "catalog", "cluster", "stores"]),
     ("analysis", &["sql", "catalog", "policy", "release", "accounting"]),
     ("audit", &[]),

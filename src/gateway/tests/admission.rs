@@ -12,7 +12,7 @@ const LIMITS: AdmissionLimits = AdmissionLimits {
     running_of_one: 2,
     waiting: 100,
     waiting_of_one: 100,
-    patience: Duration::from_secs(3600),
+    patience: Duration::from_hours(1),
 };
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Room, NoRoom>> + 'a>>;

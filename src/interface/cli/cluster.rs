@@ -10,7 +10,9 @@ use super::failure::{Failure, say};
 use super::logging::{self, LogFormat};
 use super::serve::bind;
 use crate::cluster::{ClusterSecret, Executor, ExecutorOptions, Scheduler, SchedulerOptions};
+use crate::config::Config;
 use crate::interface::http;
+use crate::stores::Stores;
 
 /// Run the scheduler of a cluster: it hands the work of a gateway in the mode `ballista` to executors.
 #[derive(Debug, Args)]
@@ -75,6 +77,9 @@ pub(super) struct ExecutorCommand {
     /// The memory that all its tasks together may hold, in mebibytes.
     #[arg(long, default_value_t = 2048)]
     memory_limit_mb: usize,
+    /// A configuration whose `[stores]` say how objects are reached; without one the environment does (`AWS_*`).
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// Where it makes the folder for what it writes: rows of private data, readable by it alone, gone when it ends.
     #[arg(long)]
     work_dir: Option<PathBuf>,
@@ -96,6 +101,10 @@ impl ExecutorCommand {
             host: self.advertise.unwrap_or_else(|| address.ip().to_string()),
             tasks: self.tasks.unwrap_or(cores),
             memory_bytes: self.memory_limit_mb.saturating_mul(1 << 20),
+            stores: match &self.config {
+                Some(file) => Stores::new(Config::load(Some(file))?.stores),
+                None => Stores::default(),
+            },
             work_dir: self.work_dir.unwrap_or_else(std::env::temp_dir),
         };
         let executor = Executor::new(&options, &secret, address.port())?;

@@ -275,6 +275,9 @@ enum Text {
     Rows(&'static str, usize, &'static str),
 }
 
+/// A text, its values, and whether it is kept prepared.
+type Prepared = (Cow<'static, str>, Vec<Value>, bool);
+
 impl Statement {
     /// A statement whose parameters are `$1`, `$2`, …
     pub(super) fn new(sql: &'static str) -> Self {
@@ -381,7 +384,7 @@ impl Statement {
     }
 
     /// The texts that SQLite is given, each with its values and whether it is kept prepared.
-    fn for_sqlite(self) -> Result<Vec<(Cow<'static, str>, Vec<Value>, bool)>, LedgerError> {
+    fn for_sqlite(self) -> Result<Vec<Prepared>, LedgerError> {
         Ok(match self.text {
             Text::Whole(text) => {
                 let keep = matches!(text, Cow::Borrowed(_));

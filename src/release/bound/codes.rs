@@ -38,7 +38,7 @@ pub(super) struct Codes {
     columns: Vec<Column>,
     /// From the second column on: the code of what was so far, and of the column, to the code of both.
     pairs: Vec<Pairs>,
-    column_codes: Vec<u32>,
+    of_column: Vec<u32>,
 }
 
 /// Two codes as one number, near 0 where both are small.
@@ -62,7 +62,7 @@ impl Codes {
     pub(super) fn new(keys: &[FieldRef]) -> Result<Self> {
         let columns = keys.iter().map(|key| Column::new(key.data_type())).collect::<Result<Vec<_>>>()?;
         let pairs = (1..columns.len().max(1)).map(|_| Pairs::default()).collect();
-        Ok(Self { columns, pairs, column_codes: Vec::new() })
+        Ok(Self { columns, pairs, of_column: Vec::new() })
     }
 
     /// How many groups were met; one where there are no keys.
@@ -86,9 +86,9 @@ impl Codes {
         };
         column.codes(key, &mut codes)?;
         for ((column, key), pairs) in self.columns[1..].iter_mut().zip(&keys[1..]).zip(&mut self.pairs) {
-            self.column_codes.clear();
-            column.codes(key, &mut self.column_codes)?;
-            for (code, of_column) in codes.iter_mut().zip(&self.column_codes) {
+            self.of_column.clear();
+            column.codes(key, &mut self.of_column)?;
+            for (code, of_column) in codes.iter_mut().zip(&self.of_column) {
                 let next = pairs.parts.len() as u32;
                 let found = pairs.numbers.of(paired(*code, *of_column), next);
                 if found == next {
@@ -113,7 +113,9 @@ impl Codes {
                 Some(pairs) => {
                     let parts = &self.pairs[pairs].parts;
                     let of_column = codes.iter().map(|code| parts[*code as usize].1).collect();
-                    codes.iter_mut().for_each(|code| *code = parts[*code as usize].0);
+                    for code in &mut codes {
+                        *code = parts[*code as usize].0;
+                    }
                     of_column
                 }
             };
@@ -248,7 +250,7 @@ impl Column {
     }
 
     fn size(&self) -> usize {
-        let pieces: usize = self.pieces.iter().map(|piece| piece.get_array_memory_size()).sum();
+        let pieces: usize = self.pieces.iter().map(Array::get_array_memory_size).sum();
         let finder = match &self.finder {
             Finder::Numbers(numbers) => numbers.size(),
             Finder::Bytes(bytes) | Finder::Rows(_, bytes) => bytes.size(),

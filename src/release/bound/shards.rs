@@ -296,9 +296,9 @@ fn find<T: Copy + PartialEq>(
 
 /// The columns of records on disk: identity, group, rows; of each measure how many count and its values; candidates.
 fn schema(shape: &Records) -> Schema {
+    use arrow::datatypes::DataType as T;
     let mut columns = Vec::new();
     let mut add = |kind| columns.push(Field::new(format!("c{}", columns.len()), kind, false));
-    use arrow::datatypes::DataType as T;
     add(match shape.ids {
         Ids::Narrow(_) => T::UInt64,
         Ids::Wide(_) => T::FixedSizeBinary(16),

@@ -137,7 +137,6 @@ impl Sorted {
     }
 
     /// A unit that begins in this batch: it stays open if the batch ends with it.
-    #[expect(clippy::fn_params_excessive_bools, reason = "where the unit stands in its batch and its segment")]
     fn next(
         &mut self,
         id: u128,

@@ -3,7 +3,7 @@
 mod reference;
 mod reference_units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
@@ -218,20 +218,23 @@ fn try_operator(
         collect(exec, Arc::new(context)).await
     })?;
     let mut merge = Merge::new(Arc::clone(spec)).unwrap();
-    batches.iter().for_each(|batch| merge.add(batch).unwrap());
+    for batch in &batches {
+        merge.add(batch).unwrap();
+    }
     Ok(by_group(&merge.finish().unwrap()))
 }
 
 /// The reference hashes rows of keys as they are encoded, the operator as their type allows: the two agree on what is kept
 /// where nothing has to be chosen, and in how much is kept where it has.
 fn is_chosen(spec: &ReleaseSpec, rows: &[Row]) -> bool {
-    let mut groups: BTreeMap<(i64, i32), std::collections::BTreeSet<(Option<u8>, i64)>> = BTreeMap::new();
-    let mut values: BTreeMap<(i64, i32, Option<u8>, i64), std::collections::BTreeSet<u64>> = BTreeMap::new();
+    type Group = (Option<u8>, i64);
+    let mut groups: BTreeMap<(i64, i32), BTreeSet<Group>> = BTreeMap::new();
+    let mut values: BTreeMap<(i64, i32, Group), BTreeSet<u64>> = BTreeMap::new();
     for row in rows {
         let epoch = if spec.epochs.is_some() { row.epoch } else { 0 };
         groups.entry((row.unit, epoch)).or_default().insert((row.key, row.other));
         if let Some(value) = row.value.filter(|value| !value.is_nan()) {
-            values.entry((row.unit, epoch, row.key, row.other)).or_default().insert((value + 0.0).to_bits());
+            values.entry((row.unit, epoch, (row.key, row.other))).or_default().insert((value + 0.0).to_bits());
         }
     }
     let least = spec
@@ -306,7 +309,9 @@ proptest! {
         }
 
         let mut reference = reference::Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-        batches(&rows).iter().for_each(|batch| reference.add(batch).unwrap());
+        for batch in batches(&rows) {
+            reference.add(&batch).unwrap();
+        }
         let reference = by_group(&reference.finish().unwrap());
         if is_chosen(&spec, &rows) {
             let units = |groups: &BTreeMap<String, Group>| groups.values().map(|group| group.0).sum::<i64>();

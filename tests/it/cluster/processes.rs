@@ -13,7 +13,7 @@ use tollgate::config::{Config, EngineMode};
 use crate::fixture::tollgate;
 
 /// How long a test waits for a process to do what it must.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A process that ends with the value.
 pub struct Running {
