@@ -33,6 +33,7 @@ use workload::{WORKLOADS, Workload};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line")]
 #[command(about = "Measures the release against plain DataFusion and against bounds by hand")]
 struct Arguments {
     /// Which workloads, of W1 to W6, filter and join; all by default
