@@ -41,10 +41,10 @@ pub(super) struct Codes {
     of_column: Vec<u32>,
 }
 
-/// Two codes as one number, near 0 where both are small.
+/// Two codes as one number, which no other two have; below 2^16 where both are small, and nowhere else.
 #[inline]
 const fn paired(a: u32, b: u32) -> u64 {
-    if a < 256 && b < 256 { (a << 8 | b) as u64 } else { (a as u64) << 32 | b as u64 }
+    if a < 256 && b < 256 { (a << 8 | b) as u64 } else { ((a as u64) << 32 | b as u64) + NEAR }
 }
 
 /// Codes of pairs of codes.

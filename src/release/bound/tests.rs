@@ -376,3 +376,43 @@ fn segments_that_share_more_than_a_border_are_no_order() {
     assert!(!sorted_in(&[&[1, 2, 5], &[3, 3]]));
     assert!(!sorted_in(&[&[1, 3, 2, 4]]));
 }
+
+/// No two pairs of keys have one code, on either side of where pairs have places of their own.
+#[test]
+fn groups_of_many_keys_are_told_apart() {
+    let keys = [DataType::Int64, DataType::Int64, DataType::Utf8View];
+    let keys: Vec<_> = keys.into_iter().map(|kind| Arc::new(Field::new("key", kind, true))).collect();
+    let mut codes = super::codes::Codes::new(&keys).unwrap();
+    let at = [0i64, 1, 2, 254, 255, 256, 257, 300, 511, 512, 65_535, 65_536, 70_000, -5_000, i64::MIN, i64::MAX];
+    // So many of each key first that codes pass 256 and 65,536.
+    let mut rows: Vec<(i64, i64, i64)> = (0..70_001).map(|key| (key, key, key % 3)).collect();
+    for a in at {
+        for b in at {
+            rows.extend([(a, b, 0), (b, a, 1), (a, b, 2), (a, b, 0)]);
+        }
+    }
+    let mut expected = BTreeMap::new();
+    let mut met = Vec::new();
+    for rows in rows.chunks(8_192) {
+        let text: ArrayRef = Arc::new(rows.iter().map(|row| Some(format!("key {}", row.2))).collect::<StringArray>());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>()),
+            cast(&text, &DataType::Utf8View).unwrap(),
+        ];
+        for (row, code) in rows.iter().zip(codes.of(&columns, rows.len()).unwrap()) {
+            let known = *expected.entry(*row).or_insert(code);
+            assert_eq!(code, known, "{row:?}");
+            if code as usize == met.len() {
+                met.push(*row);
+            }
+        }
+    }
+    assert_eq!((expected.len(), codes.len()), (met.len(), met.len()));
+    let keys = codes.keys(0).unwrap();
+    let number = |column: &ArrayRef, at: usize| column.as_primitive::<arrow::datatypes::Int64Type>().value(at);
+    for (at, row) in met.iter().enumerate() {
+        let found = (number(&keys[0], at), number(&keys[1], at), keys[2].as_string_view().value(at));
+        assert_eq!(found, (row.0, row.1, format!("key {}", row.2).as_str()));
+    }
+}
