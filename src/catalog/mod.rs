@@ -327,7 +327,7 @@ impl Catalog {
     }
 
     /// The versions of the data behind `names`, those that exist, each once and in their order: of a collection, those of its
-    /// members. No footer that is known is read again. Blocking I/O.
+    /// members. Each says which files have it, too. No footer that is known is read again. Blocking I/O.
     ///
     /// # Errors
     /// When the files of one cannot be used.
@@ -345,7 +345,18 @@ impl Catalog {
             }
         }
         let sources = read.into_iter().filter_map(|name| Some((name, self.entry(name)?.source()?)));
-        sources.map(|(name, source)| Ok(snapshot(name, source, freshness)?.version)).collect()
+        let version = |(name, source): (&DatasetName, &Arc<Source>)| -> Result<[u8; 32], CatalogError> {
+            let snapshot = snapshot(name, source, freshness)?;
+            // Files that were put in the place of equal ones have the version of these, but a plan would still look for the old.
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&snapshot.version);
+            for file in &snapshot.files {
+                hasher.update(&(file.tag().len() as u64).to_le_bytes());
+                hasher.update(file.tag().as_bytes());
+            }
+            Ok(*hasher.finalize().as_bytes())
+        };
+        sources.map(version).collect()
     }
 
     /// The tables behind `names`, those that exist, each at its present data version. Blocking I/O.

@@ -23,7 +23,7 @@ const MOST: usize = 256;
 /// The most cells of public groups of an analysis that is remembered: larger ones hold much memory.
 const MOST_CELLS: usize = 4096;
 
-/// The hash of what is asked, whoever asks.
+/// The hash of what is asked, and of who asks: how fast an answer is must not tell one that another has asked the same.
 type Asked = [u8; 32];
 
 /// An analysis with what it was made of.
@@ -31,7 +31,7 @@ type Asked = [u8; 32];
 pub(super) struct Earlier {
     /// The datasets that the statement names.
     pub(super) names: Vec<DatasetName>,
-    /// The versions of their data.
+    /// The versions of their data, and which files have them.
     pub(super) versions: Vec<[u8; 32]>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) analysed: Arc<Analysed>,
@@ -78,11 +78,12 @@ impl Analyses {
     }
 }
 
-/// The hash of all in `question` that an analysis depends on, on the day `today`. `None` where it cannot be written down.
-pub(super) fn asked(question: &Question, today: NaiveDate) -> Option<Asked> {
+/// The hash of all in `question` that an analysis depends on, on the day `today`, for one consumer. `None` where it cannot be
+/// written down.
+pub(super) fn asked(question: &Question, consumer: &str, today: NaiveDate) -> Option<Asked> {
     let bounds = serde_json::to_vec(&question.bounds).ok()?;
     let mut hasher = blake3::Hasher::new_derive_key("tollgate 2026 analysis");
-    for text in [question.sql.as_bytes(), &bounds, today.to_string().as_bytes()] {
+    for text in [question.sql.as_bytes(), consumer.as_bytes(), &bounds, today.to_string().as_bytes()] {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text);
     }

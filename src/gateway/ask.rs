@@ -209,7 +209,7 @@ impl Gateway {
         now: DateTime<Utc>,
     ) -> Result<(Arc<Analysed>, bool), GatewayError> {
         let today = now.date_naive();
-        let asked = analyses::asked(question, today);
+        let asked = analyses::asked(question, caller.analyst()?, today);
         let earlier = asked.as_ref().and_then(|asked| self.analyses.earlier(asked, catalog));
         let read = || sql::parse(&question.sql, self.limits.sql).map_err(translate::parse);
         let parsed = if earlier.is_none() { Some(read()?) } else { None };

@@ -12,6 +12,8 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use tracing::{Instrument, debug_span};
 use uuid::Uuid;
@@ -20,7 +22,7 @@ use crate::accounting::Delta;
 use crate::analysis::{Analysed, AnalysedRelease, known_of, with_values};
 use crate::engine::{EngineError, PostPlan};
 use crate::ledger::{Decision, Entry, HeldRelease, NewDraw, ReleaseKey};
-use crate::release::{ReleaseNode, SelectionKey};
+use crate::release::{ReleaseNode, ReleasedNode, SelectionKey};
 
 use super::admission::Room;
 use super::ask::{CHARGED, timed_out};
@@ -79,6 +81,29 @@ fn selection_key(key: ReleaseKey) -> SelectionKey {
     let mut half = SelectionKey::default();
     half.copy_from_slice(&derived[..16]);
     half
+}
+
+/// Whether a plan over drawn values takes as long whatever they are. Where it does not, a draw is kept before it runs: were it
+/// lost with a process that such a plan has ended, another would be drawn for the same charge.
+fn is_light(plan: &LogicalPlan) -> bool {
+    let has_subquery = |expr: &Expr| {
+        let is_one = |expr: &Expr| {
+            Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
+        };
+        expr.exists(is_one).unwrap_or(true)
+    };
+    if plan.expressions().iter().any(has_subquery) {
+        return false;
+    }
+    match plan {
+        LogicalPlan::Projection(projection) => is_light(&projection.input),
+        LogicalPlan::Filter(filter) => is_light(&filter.input),
+        LogicalPlan::Sort(sort) => is_light(&sort.input),
+        LogicalPlan::Limit(limit) => is_light(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => is_light(&alias.input),
+        LogicalPlan::Extension(extension) => extension.node.as_any().is::<ReleasedNode>(),
+        _ => false,
+    }
 }
 
 impl Gateway {
@@ -164,7 +189,7 @@ impl Gateway {
                         plan.map_err(translate::charged_engine)?
                     };
                     let draw = self.draw(plan, &noise, charge).await?;
-                    if plans_hold && at + 1 == charged.len() {
+                    if plans_hold && at + 1 == charged.len() && is_light(analysed.post()) {
                         // Nothing but the answer is computed from it: it is kept together with the answer's entry of the log.
                         drawn.batches.push(decode(&draw.payload)?);
                         drawn.noise.push(noise);
