@@ -18,7 +18,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, concat, take};
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
 
@@ -173,6 +173,7 @@ impl Column {
         if let DataType::Dictionary(..) = keys.data_type() {
             return self.by_dictionary(keys, out);
         }
+        let keys = &one_form_of_floats(keys);
         let mut met = Met { count: self.count, null: self.null, fresh: Vec::new() };
         match &mut self.finder {
             Finder::Numbers(numbers) => numbers.codes(&bits(keys)?, keys.nulls(), &mut met, out),
@@ -186,7 +187,7 @@ impl Column {
         }
         (self.count, self.null) = (met.count, met.null);
         if !met.fresh.is_empty() {
-            let fresh = take(&one_form_of_floats(keys), &UInt32Array::from(met.fresh), None)?;
+            let fresh = take(keys, &UInt32Array::from(met.fresh), None)?;
             // Views hold on to all the bytes of their batch.
             self.pieces.push(match fresh.data_type() {
                 DataType::Utf8View => Arc::new(fresh.as_string_view().gc()),
@@ -397,13 +398,12 @@ impl Bytes {
 
 /// Numbers as 64 bits, equal where the numbers are one group.
 fn bits(keys: &ArrayRef) -> Result<Vec<u64>> {
-    let keys = one_form_of_floats(keys);
     match keys.data_type() {
         DataType::Float64 => Ok(keys.as_primitive::<Float64Type>().values().iter().map(|key| key.to_bits()).collect()),
         DataType::Float32 => {
             Ok(keys.as_primitive::<Float32Type>().values().iter().map(|key| u64::from(key.to_bits())).collect())
         }
-        _ => integers(&keys),
+        _ => integers(keys),
     }
 }
 
@@ -418,6 +418,15 @@ pub(super) fn one_form_of_floats(key: &ArrayRef) -> ArrayRef {
         DataType::Float32 => {
             let one_form = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
             Arc::new(key.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_form))
+        }
+        DataType::Float16 => {
+            type Half = <Float16Type as ArrowPrimitiveType>::Native;
+            let one_form = |value: Half| match value {
+                nan if nan.is_nan() => Half::NAN,
+                zero if zero == Half::NEG_ZERO => Half::ZERO,
+                value => value,
+            };
+            Arc::new(key.as_primitive::<Float16Type>().unary::<_, Float16Type>(one_form))
         }
         _ => Arc::clone(key),
     }

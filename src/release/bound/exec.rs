@@ -179,7 +179,9 @@ impl ExecutionPlan for BoundExec {
                 Meeting::InOrder => match work.in_order().await? {
                     Some(sums) => sums,
                     None => {
-                        tracing::warn!("rows that were declared sorted by unit are not; they are read again");
+                        tracing::warn!(
+                            "rows that were declared sorted by unit are not, or are more of one unit than memory holds; they are read again"
+                        );
                         work.again()?.inside(all).await?
                     }
                 },
@@ -313,7 +315,10 @@ impl Work {
             if !sorted.add(&batch?)? {
                 return Ok(None);
             }
-            reservation.try_resize(sorted.size())?;
+            if reservation.try_resize(sorted.size()).is_err() {
+                // The unit at hand alone may be larger than the memory; read the other way, its rows go to disk.
+                return Ok(None);
+            }
         }
         Ok(Some(sorted.finish()?))
     }

@@ -14,6 +14,8 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionConfig;
 use proptest::prelude::*;
@@ -414,5 +416,53 @@ fn groups_of_many_keys_are_told_apart() {
     for (at, row) in met.iter().enumerate() {
         let found = (number(&keys[0], at), number(&keys[1], at), keys[2].as_string_view().value(at));
         assert_eq!(found, (row.0, row.1, format!("key {}", row.2).as_str()));
+    }
+}
+
+/// Groups while bounding are exactly those of the merge: were they finer, one unit would count twice in a group of the answer.
+#[test]
+fn groups_are_those_that_the_merge_makes() {
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![
+        Some(0.0),
+        Some(-0.0),
+        Some(f64::NAN),
+        Some(-f64::NAN),
+        None,
+        Some(1.5),
+        Some(-1.5),
+        Some(1.5),
+    ]));
+    let whole: ArrayRef =
+        Arc::new(Int64Array::from(vec![Some(0), Some(0), None, Some(-1), Some(1), None, Some(1), Some(2)]));
+    let text: ArrayRef =
+        Arc::new(StringArray::from(vec![Some(""), None, Some("a"), Some("a"), None, Some(""), Some("b"), Some("B")]));
+    let coded = |kind| DataType::Dictionary(Box::new(DataType::Int32), Box::new(kind));
+    let mut columns = Vec::new();
+    for kind in [DataType::Float16, DataType::Float32, DataType::Float64] {
+        columns.push(cast(&floats, &kind).unwrap());
+    }
+    for kind in [DataType::Int8, DataType::Int32, DataType::Date32, DataType::Decimal128(10, 2), DataType::Boolean] {
+        let from = if kind == DataType::Date32 { cast(&whole, &DataType::Int32).unwrap() } else { Arc::clone(&whole) };
+        columns.push(cast(&from, &kind).unwrap());
+    }
+    for kind in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, DataType::Binary, coded(DataType::Utf8)] {
+        columns.push(cast(&text, &kind).unwrap());
+    }
+    for key in columns {
+        let kind = key.data_type().clone();
+        let field = Arc::new(Field::new("key", kind.clone(), true));
+        let mut codes = super::codes::Codes::new(std::slice::from_ref(&field)).unwrap();
+        let found = codes.of(std::slice::from_ref(&key), key.len()).unwrap();
+        let schema = Arc::new(Schema::new(vec![field]));
+        let mut merged = new_group_values(schema, &GroupOrdering::None).unwrap();
+        let mut expected = Vec::new();
+        let one_form = super::codes::one_form_of_floats(&key);
+        merged.intern(&[one_form], &mut expected).unwrap();
+        let expected: Vec<u32> = expected.into_iter().map(|code| code as u32).collect();
+        assert_eq!(found, expected, "{kind}");
+        // And what is handed on as the keys of these groups is as many groups again.
+        let mut again = Vec::new();
+        merged.intern(&codes.keys(0).unwrap(), &mut again).unwrap();
+        assert_eq!((again, merged.len()), ((0..codes.len()).collect::<Vec<_>>(), codes.len()), "{kind}");
     }
 }

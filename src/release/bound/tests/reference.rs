@@ -29,7 +29,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
 use super::reference_units::CountedUnits;
-use crate::release::bound::{GroupSums, SelectionKey, Sums, distinct, key_schema};
+use crate::release::bound::{GroupSums, SelectionKey, Sums, distinct, emitted, key_schema};
 use crate::release::quantile::{WHOLE, Weights, compact};
 use crate::release::spec::{ContributionBounds, GroupingSets, MeasureKind, ReleaseSpec};
 
@@ -208,7 +208,7 @@ impl Contributions {
         let unit_keys = self.units.emit(EmitTo::All)?;
         let keys = match &mut self.groups {
             None => Vec::new(),
-            Some(groups) => groups.emit(EmitTo::All)?,
+            Some(groups) => emitted(groups.as_mut(), &self.spec)?,
         };
         let units = unit_keys.first().map_or(0, Array::len);
         let by_unit = ByUnit::new(&self.slots.unit, units);
