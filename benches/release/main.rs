@@ -8,6 +8,8 @@
 //! once into `TOLLGATE_BENCH_DIR` (`/tmp/tpch` by default). Times are medians of runs that take turns in one process; the
 //! peak of memory is that of a process of its own which asks once, above what it held when the data was open.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+// Each is a flag of the command line.
+#![allow(clippy::struct_excessive_bools)]
 
 mod check;
 mod flat;
