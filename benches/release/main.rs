@@ -8,8 +8,6 @@
 //! once into `TOLLGATE_BENCH_DIR` (`/tmp/tpch` by default). Times are medians of runs that take turns in one process; the
 //! peak of memory is that of a process of its own which asks once, above what it held when the data was open.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
-// Each is a flag of the command line.
-#![allow(clippy::struct_excessive_bools)]
 
 mod check;
 mod flat;
@@ -35,6 +33,7 @@ use workload::{WORKLOADS, Workload};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line")]
 #[command(about = "Measures the release against plain DataFusion and against bounds by hand")]
 struct Arguments {
     /// Which workloads, of W1 to W6, filter and join; all by default
