@@ -57,7 +57,7 @@ pub struct Question {
 
 enum Asked {
     Sql(SessionContext, String),
-    Release(Engine, Catalog),
+    Release(Box<(Engine, Catalog)>),
 }
 
 impl Question {
@@ -94,7 +94,8 @@ impl Question {
                 );
                 fs::write(policies.path().join("tpch.nations.toml"), public).map_err(text)?;
                 let config = EngineConfig { memory_bytes: memory, ..EngineConfig::default() };
-                Asked::Release(Engine::new(&config).map_err(text)?, Catalog::load(policies.path()).map_err(text)?)
+                let engine = Engine::new(&config).map_err(text)?;
+                Asked::Release(Box::new((engine, Catalog::load(policies.path()).map_err(text)?)))
             }
         };
         Ok(Self { workload, layout, asked })
@@ -104,7 +105,7 @@ impl Question {
     pub async fn ask(&self) -> Result<Vec<RecordBatch>, String> {
         match &self.asked {
             Asked::Sql(context, sql) => context.sql(sql).await.map_err(text)?.collect().await.map_err(text),
-            Asked::Release(engine, catalog) => self.release(engine, catalog).await.map(|batch| vec![batch]),
+            Asked::Release(opened) => self.release(&opened.0, &opened.1).await.map(|batch| vec![batch]),
         }
     }
 

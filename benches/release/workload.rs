@@ -220,12 +220,13 @@ impl Workload {
                 );
                 let mut of = "contributed";
                 if domain.is_none_or(|domain| domain > self.groups) {
-                    sql += &format!(
+                    let placed = format!(
                         ", placed AS (SELECT *, row_number() OVER (PARTITION BY {unit_names} ORDER BY chance) AS place \
                          FROM (SELECT *, random() AS chance FROM contributed) AS drawn), \
                          kept AS (SELECT * FROM placed WHERE place <= {})",
                         self.groups
                     );
+                    sql.push_str(&placed);
                     of = "kept";
                 }
                 sql + &format!(" SELECT {key_names}, {outer} FROM {of} GROUP BY {key_names} HAVING count(*) >= 10")
