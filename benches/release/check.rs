@@ -14,18 +14,19 @@ use super::layout::Layout;
 use super::question::{Question, System};
 use super::workload::WORKLOADS;
 
-/// What the release may cost at most, times the plain query on the file as delivered: about one and a half times the most that was measured in
-/// seven runs of 300,000 rows in the development profile (docs/benchmarks.md). They are to be lowered with it.
+/// What the release may cost at most, times the plain query on the file as delivered: about one and a half times the most that was measured in five
+/// runs of 300,000 rows as CI builds them, DataFusion lightly optimised and our own code not at all (docs/benchmarks.md has both).
+/// They are to be lowered with it.
 const LIMITS: [(&str, Layout, f64); 9] = [
-    ("W1", Layout::Delivered, 3.8),
-    ("W1", Layout::Optimised, 2.8),
-    ("W2", Layout::Delivered, 2.0),
-    ("W3", Layout::Delivered, 4.2),
-    ("W3", Layout::Optimised, 2.2),
-    ("W4", Layout::Delivered, 2.1),
-    ("W5", Layout::Optimised, 5.8),
-    ("W6", Layout::Delivered, 2.6),
-    ("W6", Layout::Optimised, 2.4),
+    ("W1", Layout::Delivered, 9.8),
+    ("W1", Layout::Optimised, 6.2),
+    ("W2", Layout::Delivered, 4.8),
+    ("W3", Layout::Delivered, 12.2),
+    ("W3", Layout::Optimised, 5.0),
+    ("W4", Layout::Delivered, 5.6),
+    ("W5", Layout::Optimised, 23.5),
+    ("W6", Layout::Delivered, 9.1),
+    ("W6", Layout::Optimised, 6.9),
 ];
 
 const PAIRS: usize = 7;
