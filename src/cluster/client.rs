@@ -79,8 +79,8 @@ pub enum ClusterError {
     /// A worker has sent what is no bounded sum.
     #[error("the cluster has sent what are no bounded partial sums: {0}")]
     NotPartial(#[from] NotPartial),
-    /// A partition has come twice, or is none.
-    #[error("the cluster has sent a partition twice, or one that there is not")]
+    /// A partition has come twice or not at all, or is none.
+    #[error("the cluster has sent a partition twice or not at all, or one that there is not")]
     Partitions,
 }
 
@@ -212,6 +212,9 @@ impl Cluster {
                 check_partial_sums(spec, &batch)?;
                 sums.push(batch);
             }
+        }
+        if seen.len() != partitions {
+            return Err(ClusterError::Partitions);
         }
         Ok(sums)
     }

@@ -296,14 +296,13 @@ impl Gateway {
     }
 
     /// Runs what reads public tables alone within the time limit.
-    async fn public_in_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, GatewayError> {
+    pub(super) async fn public_in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, GatewayError> {
         match tokio::time::timeout(self.limits.timeout, work).await {
             Ok(done) => done.map_err(translate::engine),
-            Err(_) => Err(GatewayError::new(
-                Code::TimedOut,
-                "reading the query's public tables took longer than the gateway allows; nothing was charged",
-            )
-            .with_hint("ask for less: fewer public rows, a tighter WHERE on them")),
+            Err(_) => Err(timed_out_before()),
         }
     }
 
@@ -422,6 +421,16 @@ pub(super) fn asked_epsilon(question: &Question, analysed: &Analysed) -> Result<
 pub(super) const CHARGED: &str =
     "the releases below it were drawn and charged, and are free when they are asked for again";
 
+/// What takes too long before anything is charged.
+pub(super) fn timed_out_before() -> GatewayError {
+    GatewayError::new(
+        Code::TimedOut,
+        "reading the query's public tables took longer than the gateway allows; nothing was charged",
+    )
+    .with_hint("ask for less: fewer public rows, a tighter WHERE on them")
+}
+
+/// What takes too long once it is charged.
 pub(super) fn timed_out() -> GatewayError {
     GatewayError::new(
         Code::TimedOut,

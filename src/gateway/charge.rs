@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, Spent, epsilon_of, left, rho_for};
+use crate::accounting::{Accounting, Cost, Delta, Epsilon, Limit, Loss, Rho, Spent, epsilon_of, fits, left, rho_for};
 use crate::analysis::{Analysed, AnalysedRelease, Summable};
 use crate::catalog::{Catalog, Entry};
 use crate::ledger::{
@@ -282,6 +282,45 @@ pub(super) async fn charge(
     } else {
         Err(translate::internal("a charge has no outcome"))
     }
+}
+
+/// Refuses what the payer's own accounts cannot bear. Nothing is charged, and nothing is promised: the charge decides. The
+/// account of all consumers is left out, since what another pays for at this moment may be paid for there already.
+pub(super) async fn affordable(
+    store: &dyn Store,
+    priced: &Priced,
+    whole: &Analysed,
+    payer: Payer<'_>,
+) -> Result<(), GatewayError> {
+    let mut sums: Vec<(Account, Spent)> = Vec::new();
+    for (release, analysed) in priced.releases.iter().zip(whole.releases()) {
+        let paid = store.has_paid(payer.consumer, release.key, release.precision()).await;
+        if paid.map_err(translate::ledger)?.is_some() {
+            continue;
+        }
+        let mut own = accounts(store, analysed, release.cost(), payer).await?;
+        own.retain(|line| line.account.scope != Scope::AllConsumers);
+        let names: Vec<Account> = own.iter().map(|line| line.account.clone()).collect();
+        let spent = store.spent(&names).await.map_err(translate::ledger)?;
+        let mut short = Vec::new();
+        for (line, spent) in own.into_iter().zip(spent) {
+            let at = sums.iter().position(|(account, _)| *account == line.account).unwrap_or(sums.len());
+            if at == sums.len() {
+                sums.push((line.account.clone(), spent.unwrap_or_else(|| Spent::nothing(line.limit.accounting()))));
+            }
+            let spent = &mut sums[at].1;
+            match spent.after(line.cost).filter(|_| fits(&line.limit, spent, &line.cost)) {
+                Some(after) => *spent = after,
+                None => {
+                    short.push(Shortfall { account: line.account, limit: line.limit, spent: *spent, cost: line.cost });
+                }
+            }
+        }
+        if !short.is_empty() {
+            return Err(exceeded(priced, release.accounting, &short));
+        }
+    }
+    Ok(())
 }
 
 /// The lines of several charges, one for each account.

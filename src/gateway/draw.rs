@@ -25,8 +25,8 @@ use crate::ledger::{Decision, Entry, HeldRelease, NewDraw, ReleaseKey};
 use crate::release::{ReleaseNode, ReleasedNode, SelectionKey};
 
 use super::admission::Room;
-use super::ask::{CHARGED, timed_out};
-use super::charge::{Charged, Payer, charge};
+use super::ask::{CHARGED, timed_out, timed_out_before};
+use super::charge::{Charged, Payer, affordable, charge};
 use super::facts::{decode, encode};
 use super::in_flight::Turns;
 use super::price::{Draw, Priced, PricedRelease, key};
@@ -130,15 +130,18 @@ impl Gateway {
         let kept = async |named: &Priced| {
             let kept = self.kept(named, analysed, consumer).instrument(debug_span!("kept"));
             let Some(kept) = kept.await? else { return Ok(None) };
-            let charged = if question.idempotency_key.is_some() { pay(named).await? } else { kept.charged };
-            Ok::<_, GatewayError>(Some(Drawn { charged, ..kept }))
+            if question.idempotency_key.is_some() {
+                pay(named).await?;
+            }
+            // The charges of the very draws, which may be others than that of the key.
+            Ok::<_, GatewayError>(Some(kept))
         };
         let named = self.named(priced, analysed, consumer).await?;
         if let Some(drawn) = kept(&named).await? {
             return Ok(drawn);
         }
         let Begun { named, waited, room: _room, turns } =
-            self.begin(named, analysed, consumer).instrument(debug_span!("queue")).await?;
+            self.begin(named, analysed, payer).instrument(debug_span!("queue")).await?;
         if waited && let Some(drawn) = kept(&named).await? {
             return Ok(drawn);
         }
@@ -149,7 +152,7 @@ impl Gateway {
         // What is public is computed, and what can be planned and proven is, before anything is paid for: what fails here
         // cannot depend on the data.
         self.compute_known(analysed, 0, &mut computed, &mut drawn).await?;
-        self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
+        self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs, false).await?;
         let (plans, post) = self.plan_all(analysed, priced, &drawn.known).instrument(debug_span!("physical")).await?;
         // They are good for the draw as well, unless it reads what is computed only then.
         let plans_hold = analysed.known().iter().all(|known| known.after == 0);
@@ -161,7 +164,7 @@ impl Gateway {
         let charged = pay(priced).await?;
         for ((at, (release, charge)), plan) in analysed.releases().iter().zip(&charged).enumerate().zip(plans) {
             self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
-            self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs).await?;
+            self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs, true).await?;
             // Paid for earlier at another precision, and not drawn then: it is drawn as it was paid for.
             let noise = priced.releases[at].at(release, charge.precision, charge.delta)?;
             let held = if charge.first {
@@ -232,6 +235,7 @@ impl Gateway {
             let told = if known.after == 0 { "nothing was charged" } else { CHARGED };
             drawn.known[*computed] = match tokio::time::timeout(self.limits.timeout, run).await {
                 Ok(rows) => rows.map_err(|error| translate::post(&error, told))?,
+                Err(_) if known.after == 0 => return Err(timed_out_before()),
                 Err(_) => return Err(timed_out()),
             };
             *computed += 1;
@@ -318,13 +322,15 @@ impl Gateway {
         known: &[Vec<RecordBatch>],
         computed: usize,
         fan_outs: &mut FanOuts,
+        is_charged: bool,
     ) -> Result<(), GatewayError> {
         fan_outs.checked.resize(analysed.fan_outs().len(), false);
         for (at, plan) in analysed.fan_outs().iter().enumerate() {
             if fan_outs.checked[at] || known_of(plan).iter().any(|index| *index >= computed) {
                 continue;
             }
-            let rows = self.in_time(self.engine.run_post(plan, Vec::new(), known.to_vec())).await?;
+            let run = self.engine.run_post(plan, Vec::new(), known.to_vec());
+            let rows = if is_charged { self.in_time(run).await? } else { self.public_in_time(run).await? };
             let most = rows
                 .first()
                 .filter(|batch| batch.num_rows() == 1)
@@ -351,11 +357,17 @@ impl Gateway {
     ///
     /// Whoever waits for room holds no turn, so that a question in a long line is not in the way of others that ask the same;
     /// and whoever waits for a turn holds no room, but for the last moment.
-    async fn begin(&self, named: Priced, analysed: &Analysed, consumer: &str) -> Result<Begun, GatewayError> {
+    ///
+    /// Whoever cannot pay waits for nobody's draw: that it has to would tell it for nothing that another asks the same.
+    async fn begin(&self, named: Priced, analysed: &Analysed, payer: Payer<'_>) -> Result<Begun, GatewayError> {
+        let consumer = payer.consumer;
         let mut named = named;
         let mut waited = false;
         for attempt in 0..MAX_TURNS {
             let keys: BTreeSet<ReleaseKey> = named.releases.iter().map(|release| release.key).collect();
+            if self.in_flight.is_busy(&keys) {
+                affordable(self.store.as_ref(), &named, analysed, payer).await?;
+            }
             waited |= self.in_flight.settled(&keys).await;
             let room = self.room(consumer).await?;
             let turns = match self.in_flight.try_turns(&keys) {
@@ -365,6 +377,7 @@ impl Gateway {
                     continue;
                 }
                 None => {
+                    affordable(self.store.as_ref(), &named, analysed, payer).await?;
                     waited = true;
                     self.in_flight.turns(&keys).await
                 }

@@ -18,6 +18,12 @@ pub(super) struct Turns {
 }
 
 impl InFlight {
+    /// Whether somebody draws one of `keys` now.
+    pub(super) fn is_busy(&self, keys: &BTreeSet<ReleaseKey>) -> bool {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().any(|key| running.get(key).and_then(Weak::upgrade).is_some_and(|lock| lock.try_lock().is_err()))
+    }
+
     /// Waits until those are done that draw one of `keys` now. Whether there were any.
     pub(super) async fn settled(&self, keys: &BTreeSet<ReleaseKey>) -> bool {
         let mut waited = false;

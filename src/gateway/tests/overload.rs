@@ -7,9 +7,11 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::accounting::{Delta, Epsilon};
 use crate::config::{self, Config};
+use crate::gateway::price::price;
 use crate::gateway::{Answer, Caller, Code, Gateway, GatewayError, Question};
-use crate::ledger::{Actor, Role};
+use crate::ledger::{Actor, Grant, Role};
 
 const SQL: &str = "SELECT origin, count(*) AS n FROM united.flights GROUP BY origin";
 
@@ -165,4 +167,35 @@ async fn what_is_remembered_is_no_permission() {
     let suspend = crate::gateway::Standing::Suspend { reason: String::new() };
     gateway.set_standing(&steward, "united.flights", suspend, None).await.unwrap();
     assert_eq!(asked(Some("statistics")).await.unwrap_err().code, Code::DatasetSuspended);
+}
+
+/// Whoever cannot pay is told so at once, whether or not another's draw of the same is under way: else it would learn for
+/// nothing that somebody asks the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_cannot_pay_waits_for_nobodys_draw() {
+    let (gateway, _dir) = gateway(config::Engine::default()).await;
+    let little = Grant {
+        epsilon: Epsilon::floor_from(1e-6).unwrap(),
+        delta: Delta::floor_from(1e-9).unwrap(),
+        per: "lifetime".to_owned(),
+    };
+    gateway.store.set_grant("b", "united.flights", &little, &Actor::command_line()).await.unwrap();
+    let alone = ask(&gateway, "b", SQL, false).await.unwrap_err();
+    assert_eq!(alone.code, Code::BudgetExceeded, "{alone}");
+    // Another draws the same, and does not end.
+    let question = Question { sql: SQL.to_owned(), purpose: Some("statistics".to_owned()), ..Question::default() };
+    let catalog = gateway.current_catalog().await.unwrap();
+    let (analysed, _) = gateway.analyse(&analyst("a"), &question, &catalog, chrono::Utc::now()).await.unwrap();
+    let keys = price(&analysed, None).unwrap().releases.iter().map(|release| release.key).collect();
+    let turns = gateway.in_flight.turns(&keys).await;
+    assert_eq!(ask(&gateway, "b", SQL, false).await.unwrap_err(), alone);
+    // Who can pay waits, and is answered when it is done.
+    let of_a = {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { ask(&gateway, "a", SQL, false).await })
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!of_a.is_finished());
+    drop(turns);
+    assert!(of_a.await.unwrap().unwrap().rows.is_some());
 }

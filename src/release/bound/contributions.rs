@@ -70,7 +70,7 @@ impl Contributions {
         let (spec, key) = (Arc::clone(&self.spec), self.selection_key);
         let gathered = Gathered::new(&spec, key, vec![self])?;
         let mut bounder = gathered.bounder();
-        while gathered.bound_next(&mut bounder)? {}
+        while gathered.bound_next(&mut bounder, |_| Ok(()))? {}
         Ok(bounder.finish(gathered.keys))
     }
 }
@@ -119,11 +119,12 @@ impl Gathered {
         bounder
     }
 
-    /// Bounds one shard more. False when none is left. Blocking I/O where rows were spilled.
+    /// Bounds one shard more. False when none is left. Blocking I/O where rows were spilled. `hold` is told how many bytes are
+    /// held beside what was gathered.
     ///
     /// # Errors
-    /// When keys cannot be hashed, or spilled rows cannot be read.
-    pub(super) fn bound_next(&self, bounder: &mut Bounder) -> Result<bool> {
+    /// When keys cannot be hashed, spilled rows cannot be read, or `hold` fails.
+    pub(super) fn bound_next(&self, bounder: &mut Bounder, hold: impl FnOnce(usize) -> Result<()>) -> Result<bool> {
         let mut pieces = Vec::new();
         {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +137,8 @@ impl Gathered {
                 pieces.extend(shards.take(shard, &self.shape)?.into_iter().map(|records| (records, place)));
             }
         }
+        // What was read from disk, and its rows once more in the order of their units.
+        hold(bounder.size() + 2 * pieces.iter().map(|(records, _)| records.size()).sum::<usize>())?;
         let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
         shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &|from| {
             Ok(keys_from(&self.keys, from))

@@ -253,8 +253,7 @@ impl Work {
             tasks.spawn(async move {
                 let mut bounder = gathered.bounder();
                 reservation.try_resize(bounder.size())?;
-                while gathered.bound_next(&mut bounder)? {
-                    reservation.try_resize(bounder.size())?;
+                while gathered.bound_next(&mut bounder, |bytes| reservation.try_resize(bytes))? {
                     // So that a query that was given up ends here.
                     tokio::task::yield_now().await;
                 }
@@ -270,11 +269,13 @@ impl Work {
         let mut contributions = Contributions::new(Arc::clone(&self.spec), self.key, &self.input.schema())?;
         while let Some(batch) = rows.next().await {
             contributions.add(&batch?)?;
-            if reservation.try_resize(contributions.size()).is_err() {
+            // As much again, for the shards that are bounded while these are still held.
+            if reservation.try_resize(2 * contributions.size()).is_err() {
                 contributions.spill(&self.context.runtime_env().disk_manager)?;
-                reservation.try_resize(contributions.size())?;
+                reservation.try_resize(2 * contributions.size())?;
             }
         }
+        reservation.try_resize(contributions.size())?;
         Ok((contributions, reservation))
     }
 
