@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringViewArray, UInt64Array};
-use arrow::compute::{cast, nullif, partition};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::compute::nullif;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use clap::ValueEnum;
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -15,8 +15,9 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use tollgate::layout::{Form, Goal, Origin, Progress, optimize};
+use tollgate::stores::{DataFile, Stores};
 
 use super::flat::{self, Flat};
 
@@ -196,47 +197,13 @@ async fn sorted(file: &Path, by: &str) -> datafusion::execution::SendableRecordB
     context.sql(&format!("SELECT * FROM rows ORDER BY {by}")).await.unwrap().execute_stream().await.unwrap()
 }
 
-/// Row groups of an optimised file hold about this many rows.
-const GROUP_ROWS: usize = 128 * 1024;
-
-/// The layout of `source optimize`: sorted by unit, which the file declares; a row group begins only where a unit begins; and
-/// the strings of few values are dictionaries in the embedded schema.
+/// The layout of `source optimize`, by it.
 async fn optimise(from: &Path, to: &Path, unit: &str) {
-    let mut rows = sorted(from, unit).await;
-    let schema = rows.schema();
-    let fields = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::Utf8View if field.name() != unit => Field::new(field.name(), dictionary(), field.is_nullable()),
-        _ => field.as_ref().clone(),
-    });
-    let coded: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let place = schema.index_of(unit).unwrap();
-    let order = SortingColumn { column_idx: place as i32, descending: false, nulls_first: false };
-    let properties = delivered().set_max_row_group_row_count(None).set_sorting_columns(Some(vec![order])).build();
-    let mut writer = ArrowWriter::try_new(File::create(to).unwrap(), Arc::clone(&coded), Some(properties)).unwrap();
-    let mut last: Option<ArrayRef> = None;
-    while let Some(batch) = rows.next().await {
-        let batch = batch.unwrap();
-        let columns = batch.columns().iter().zip(coded.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
-        let batch = RecordBatch::try_new(Arc::clone(&coded), columns).unwrap();
-        let units = batch.column(place);
-        let mut written = 0;
-        for run in partition(&[Arc::clone(units)]).unwrap().ranges() {
-            let begins = run.start > 0 || last.as_ref().is_none_or(|last| last.as_ref() != units.slice(0, 1).as_ref());
-            if begins && writer.in_progress_rows() + run.start - written >= GROUP_ROWS {
-                writer.write(&batch.slice(written, run.start - written)).unwrap();
-                writer.flush().unwrap();
-                written = run.start;
-            }
-        }
-        writer.write(&batch.slice(written, batch.num_rows() - written)).unwrap();
-        last = batch.num_rows().checked_sub(1).map(|end| units.slice(end, 1));
-    }
-    writer.close().unwrap();
-}
-
-fn dictionary() -> DataType {
-    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+    let location = from.display().to_string();
+    let (stores, files) = (Stores::default(), vec![DataFile::local(from.to_owned()).unwrap()]);
+    let origin = Origin { location, files, unit: unit.to_owned(), then_by: None };
+    let progress: Progress = Arc::new(|_, _, _| {});
+    optimize(&stores, origin, Goal::New(to.to_owned()), Form::default(), progress).await.unwrap();
 }
 
 /// A number that looks random, of each number: the finaliser of SplitMix64.

@@ -1,5 +1,6 @@
 //! A gateway over the airlines of `policies/airlines`, on a port and a storage of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tollgate::config::{self, Config};
@@ -60,6 +61,25 @@ pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     dir: Option<TempDir>,
+}
+
+/// Whether this process has the file open.
+fn is_open(file: &Path) -> bool {
+    let file = file.canonicalize().expect("the storage");
+    let open = fs::read_dir("/proc/self/fd").expect("open files").flatten();
+    open.into_iter().any(|open| fs::read_link(open.path()).is_ok_and(|open| open == file))
+}
+
+/// The last connection to be closed takes the journal away, but where two are closed at the same moment neither is the last.
+fn take_journal_away(url: &str) {
+    use sqlx::Connection;
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = sqlx::SqliteConnection::connect(url).await.expect("the storage");
+        // One that reads nothing does not look at the journal.
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await.expect("read");
+        connection.close().await.expect("closed");
+    });
 }
 
 impl Server {
@@ -131,13 +151,14 @@ impl Server {
         }
         let Self { runtime, config, .. } = self;
         drop(runtime);
-        // The last connection to be closed takes the journal away.
-        let journal = format!("{}-wal", config.storage.url.strip_prefix("sqlite://").expect("a file"));
+        let file = PathBuf::from(config.storage.url.strip_prefix("sqlite://").expect("a file"));
         let patience = Instant::now() + Duration::from_secs(30);
-        while Path::new(&journal).exists() {
+        while is_open(&file) {
             assert!(Instant::now() < patience, "the storage is still open");
             std::thread::sleep(Duration::from_millis(10));
         }
+        take_journal_away(&config.storage.url);
+        assert!(!Path::new(&format!("{}-wal", file.display())).exists(), "the journal is still there");
     }
 
     /// The folder of its own, where it has one.

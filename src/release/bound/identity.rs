@@ -6,9 +6,11 @@
 //! with epochs              ──▶ 96 bits of either │ 32 bits of the epoch                 128 bits
 //! ```
 //!
-//! Two units of one hash would be bounded as one, and removing one of them could then move more than it should. The key
-//! is secret and drawn for a query, so that nobody can choose such units, and among 2^32 units two meet with probability
-//! below 2^-64 (2^-33 with epochs, whose 96 bits are of the same hash).
+//! Two units of one hash would be bounded as one, and removing one of them could then move more than it should. The key is
+//! the release's: it follows from the files' versions, among other things, and so is not there before the ids are. Whoever
+//! chooses an id cannot aim at another's hash, and among 2^32 units two meet with probability below 2^-64 (2^-33 with
+//! epochs, whose 96 bits are of the same hash). An owner could, who writes the files; from its data's truth nothing
+//! protects (DESIGN 4.4).
 
 use std::hash::Hasher;
 use std::sync::Arc;
