@@ -1,5 +1,6 @@
-//! What a question costs beside its scan: 64 clients ask many different questions of a tiny dataset, then each its own again,
-//! then one client alone. Percentiles of each step, as the gateway's own spans tell them, and of the whole.
+//! What a question costs beside its scan: 64 clients ask different questions of a tiny dataset, then each its own again, first with
+//! a second's thought after each answer, then without; then one client alone. Percentiles of each step, as the gateway's own spans tell
+//! them, and of the whole.
 //!
 //! `cargo bench --bench overhead`. The storage lies in the system's temporary folder (`TMPDIR`): put it on the disk that
 //! matters, or in memory (`/dev/shm`) to see what is left without syncs.
@@ -28,7 +29,7 @@ use tracing_subscriber::registry::LookupSpan;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CLIENTS: usize = 64;
-const LASTS: Duration = Duration::from_secs(5);
+const LASTS: Duration = Duration::from_secs(10);
 
 /// How long each span was open, by its name.
 #[derive(Clone, Default)]
@@ -112,17 +113,18 @@ fn question(client: usize, at: usize) -> Question {
     }
 }
 
-/// `clients` ask for a while, each as soon as it has its last answer: the one after the other that `next` names by client and
-/// count. Prints the rate and the percentiles.
+/// `clients` ask for a while, each so long after it has its last answer as `thought` says: the one after the other that `next` names by
+/// client and count. Prints the rate and the percentiles.
 async fn run(
     name: &str,
     gateway: &Arc<Gateway>,
     callers: &[Caller],
     times: &Times,
+    thought: Duration,
     next: impl Fn(usize, usize) -> Question + Clone + Send + 'static,
 ) {
     times.0.lock().unwrap().clear();
-    let begin = Instant::now();
+    let (begin, share) = (Instant::now(), thought / callers.len() as u32);
     let clients: Vec<_> = callers
         .iter()
         .cloned()
@@ -131,12 +133,14 @@ async fn run(
             let (gateway, next) = (Arc::clone(gateway), next.clone());
             tokio::spawn(async move {
                 let mut took = Vec::new();
+                tokio::time::sleep(share * client as u32).await;
                 while begin.elapsed() < LASTS {
                     let asked = Instant::now();
                     let answer = gateway.ask(&caller, next(client, took.len())).await;
                     let answer = answer.unwrap_or_else(|error| panic!("{:?} {error}", error.code));
                     assert_eq!(answer.rows.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
                     took.push(asked.elapsed());
+                    tokio::time::sleep(thought).await;
                 }
                 took
             })
@@ -185,10 +189,15 @@ fn main() {
             let token = administration.create_token(Role::Analyst, Some(&name), None).await.unwrap();
             callers.push(gateway.authenticate(&token.secret).await.unwrap());
         }
-        run("64 clients, new questions", &gateway, &callers, &times, question).await;
-        run("64 clients, each its own again", &gateway, &callers, &times, |client, _| question(client, 0)).await;
-        run("one client, new questions", &gateway, &callers[..1], &times, |_, at| question(70, at)).await;
-        run("one client, its own again", &gateway, &callers[..1], &times, |client, _| question(client, 0)).await;
+        let (at_once, second) = (Duration::ZERO, Duration::from_secs(1));
+        run("64 clients with thought, new questions", &gateway, &callers, &times, second, question).await;
+        let again = |client, _| question(client, 0);
+        run("64 clients with thought, each its own again", &gateway, &callers, &times, second, again).await;
+        let new = |client, at| question(client, 1_000 + at);
+        run("64 clients without, new questions", &gateway, &callers, &times, at_once, new).await;
+        run("64 clients without, each its own again", &gateway, &callers, &times, at_once, again).await;
+        run("one client, new questions", &gateway, &callers[..1], &times, at_once, |_, at| question(70, at)).await;
+        run("one client, its own again", &gateway, &callers[..1], &times, at_once, again).await;
         let dry = |client, _| Question { dry_run: true, ..question(client, 0) };
         let asked = Instant::now();
         for at in 0..200 {

@@ -131,6 +131,9 @@ impl Gateway {
             Err(kept) => kept,
         };
         // Another gateway has drawn the same, and was first.
+        if let (Some(release), Some(charge)) = (analysed.releases().last(), drawn.charged.last()) {
+            self.record_shown(release, charge, &kept, payer).await?;
+        }
         drawn.batches.pop();
         drawn.batches.push(decode(&kept.payload)?);
         let rows = self.computed(analysed, drawn).await?;

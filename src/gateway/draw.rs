@@ -174,15 +174,7 @@ impl Gateway {
             };
             let held = match held {
                 // Another consumer's identical release, paid for at the same price: one draw is shown to both.
-                Some(held) => {
-                    if !charge.earlier {
-                        let datasets = release.datasets.keys().map(ToString::to_string).collect();
-                        let decision = Decision::Shown { charge: charge.id, datasets };
-                        let entry = Entry { at: payer.now, by: None, decision };
-                        store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
-                    }
-                    held
-                }
+                Some(held) => held,
                 None => {
                     let as_planned = plans_hold && Arc::ptr_eq(&noise.noise, &priced.releases[at].noise);
                     let plan = if as_planned {
@@ -202,6 +194,7 @@ impl Gateway {
                     self.keep(&draw).await?
                 }
             };
+            self.record_shown(release, charge, &held, payer).await?;
             drawn.batches.push(decode(&held.payload)?);
             drawn.noise.push(noise);
         }
@@ -311,6 +304,23 @@ impl Gateway {
         let NewDraw { key, precision, charge, payload, facts } = draw;
         let kept = self.store.keep_release(*key, *precision, *charge, payload, facts);
         kept.instrument(debug_span!("keep")).await.map_err(translate::ledger)
+    }
+
+    /// Logs that what was charged now shows a draw that another charge has paid for too.
+    pub(super) async fn record_shown(
+        &self,
+        release: &AnalysedRelease,
+        charge: &Charged,
+        held: &HeldRelease,
+        payer: Payer<'_>,
+    ) -> Result<(), GatewayError> {
+        if charge.earlier || held.charge_id == charge.id {
+            return Ok(());
+        }
+        let datasets = release.datasets.keys().map(ToString::to_string).collect();
+        let entry = Entry { at: payer.now, by: None, decision: Decision::Shown { charge: charge.id, datasets } };
+        self.store.record(entry, Vec::new()).await.map_err(translate::ledger)?;
+        Ok(())
     }
 
     /// Refuses a join in which one private row would meet many known ones: the work, and whether it is done in time, would

@@ -50,5 +50,10 @@ async fn of_two_gateways_that_draw_one_is_shown() {
     }
     let report = one.store.check().await.unwrap();
     assert_eq!((report.charges, report.held_releases), (24, 12));
+    // Of the two charges of a draw, one is logged as that which drew, and the other as that which was shown it.
+    let entries = one.store.log_entries(0, 1000, &[]).await.unwrap();
+    let of_kind =
+        |kind: &str| entries.iter().filter(|entry| entry.entry.contains(&format!("\"kind\":\"{kind}\""))).count();
+    assert_eq!((of_kind("shown"), of_kind("answer")), (12, 36));
     drop(dir);
 }

@@ -49,7 +49,7 @@ pub(super) struct Bounder {
 struct UnitSlots {
     /// By slot, its group.
     groups: Vec<u32>,
-    /// By record, its slot.
+    /// By record, its slot; empty where there is one slot for all.
     slots: Vec<u32>,
     /// By slot, the rows of all its records.
     rows: Vec<u64>,
@@ -175,6 +175,11 @@ impl UnitSlots {
         self.groups.clear();
         self.slots.clear();
         self.rows.clear();
+        if let Some(first) = groups.first().filter(|first| groups.iter().all(|group| group == *first)) {
+            self.groups.push(*first);
+            self.rows.push(rows.iter().map(|rows| u64::from(*rows)).sum());
+            return;
+        }
         for (group, rows) in groups.iter().zip(rows) {
             let known = &mut slot_of[*group as usize];
             if *known == NONE {
@@ -192,6 +197,9 @@ impl UnitSlots {
         self.counted.clear();
         match &gathered.counted {
             None => self.counted.extend_from_slice(&self.rows),
+            Some(counted) if self.slots.is_empty() => {
+                self.counted.push(counted[range.clone()].iter().map(|counted| u64::from(*counted)).sum());
+            }
             Some(counted) => {
                 self.counted.resize(self.groups.len(), 0);
                 for (slot, counted) in self.slots.iter().zip(&counted[range.clone()]) {
@@ -201,6 +209,10 @@ impl UnitSlots {
         }
         if let Values::Steps(steps) = &gathered.values {
             self.sums.clear();
+            if self.slots.is_empty() {
+                self.sums.push(steps[range].iter().map(|steps| i128::from(*steps)).sum());
+                return;
+            }
             self.sums.resize(self.groups.len(), 0);
             for (slot, steps) in self.slots.iter().zip(&steps[range]) {
                 self.sums[*slot as usize] += i128::from(*steps);
@@ -241,9 +253,9 @@ impl UnitSlots {
     /// The distinct values of each slot, in the order of the slots.
     fn gather_values(&mut self, hashes: &[u128], counted: Option<&[u8]>) {
         self.values.clear();
-        for (at, (slot, hash)) in self.slots.iter().zip(hashes).enumerate() {
+        for (at, hash) in hashes.iter().enumerate() {
             if counted.is_none_or(|counted| counted[at] > 0) {
-                self.values.push((*slot, *hash));
+                self.values.push((self.slots.get(at).copied().unwrap_or(0), *hash));
             }
         }
         self.values.sort_unstable();
@@ -256,9 +268,13 @@ impl UnitSlots {
     /// The weights of the rows in the groups that are kept: at most r rows' worth in each, R over all.
     fn weigh(&mut self, of_rows: &[u32], spec: &ReleaseSpec, candidates: &Candidates, groups: &mut [Histogram]) {
         self.counted.clear();
-        self.counted.resize(self.groups.len(), 0);
-        for (slot, candidate) in self.slots.iter().zip(of_rows) {
-            self.counted[*slot as usize] += u64::from(*candidate != NO_CANDIDATE);
+        if self.slots.is_empty() {
+            self.counted.push(of_rows.iter().map(|candidate| u64::from(*candidate != NO_CANDIDATE)).sum());
+        } else {
+            self.counted.resize(self.groups.len(), 0);
+            for (slot, candidate) in self.slots.iter().zip(of_rows) {
+                self.counted[*slot as usize] += u64::from(*candidate != NO_CANDIDATE);
+            }
         }
         let bounds = &spec.bounds;
         let all: u64 = self.kept.iter().map(|slot| self.counted[*slot as usize].min(bounds.rows)).sum();
@@ -274,10 +290,16 @@ impl UnitSlots {
             }
             self.sums[*slot as usize] = weight as i128;
         }
+        if let (true, [group], [weight]) = (self.slots.is_empty(), &self.groups[..], &self.sums[..]) {
+            if *weight > 0 {
+                groups[*group as usize].add(of_rows, *weight as u64, candidates);
+            }
+            return;
+        }
         for (slot, candidate) in self.slots.iter().zip(of_rows) {
             let weight = self.sums[*slot as usize] as u64;
-            if *candidate != NO_CANDIDATE && weight > 0 {
-                groups[self.groups[*slot as usize] as usize].add(*candidate, weight, candidates);
+            if weight > 0 {
+                groups[self.groups[*slot as usize] as usize].add(&[*candidate], weight, candidates);
             }
         }
     }
@@ -313,15 +335,22 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Adds a weight to the candidate of each row that has one.
     #[inline]
-    fn add(&mut self, candidate: u32, weight: u64, candidates: &Candidates) {
+    fn add(&mut self, of_rows: &[u32], weight: u64, candidates: &Candidates) {
         match self {
             Self::All(weights) => {
-                let sum = &mut weights[candidate as usize];
-                *sum = sum.saturating_add(weight);
+                for candidate in of_rows {
+                    // No table reaches to `NO_CANDIDATE`.
+                    if let Some(sum) = weights.get_mut(*candidate as usize) {
+                        *sum = sum.saturating_add(weight);
+                    }
+                }
             }
             Self::Few(few) => {
-                few.push((candidate, weight));
+                few.extend(
+                    of_rows.iter().filter(|candidate| **candidate != NO_CANDIDATE).map(|of_row| (*of_row, weight)),
+                );
                 // A pair is as large as two weights.
                 if few.len() * 2 > candidates.count as usize {
                     let mut weights = vec![0u64; candidates.count as usize];
