@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub version: [u8; 32],
     /// The column by which the rows are sorted, ascending, if every row group of every file says so of one column.
     pub sorted_by: Option<String>,
+    /// How many rows there are, as the footers say.
+    pub rows: usize,
 }
 
 /// What is kept of a footer.
@@ -54,6 +56,7 @@ struct Facts {
     hash: [u8; 32],
     schema: SchemaRef,
     sorted_by: Option<String>,
+    rows: usize,
 }
 
 /// A location, and the footers that were read from it.
@@ -124,6 +127,7 @@ impl Source {
         let mut hasher = Sha256::new();
         let mut first: Option<(&DataFile, SchemaRef)> = None;
         let mut sorted_by: Option<Option<String>> = None;
+        let mut rows = 0usize;
         for (file, facts) in files.iter().zip(facts) {
             hasher.update(file.name().as_bytes());
             hasher.update([0]);
@@ -134,6 +138,7 @@ impl Source {
                 hasher.update([0]);
             }
             hasher.update(facts.hash);
+            rows = rows.saturating_add(facts.rows);
             sorted_by = match sorted_by {
                 None => Some(facts.sorted_by),
                 Some(so_far) => Some(so_far.filter(|column| facts.sorted_by.as_ref() == Some(column))),
@@ -148,7 +153,7 @@ impl Source {
         }
         let Some((_, schema)) = first else { return Err(StoreError::Missing(self.location.clone()).into()) };
         let sorted_by = sorted_by.flatten();
-        let snapshot = Snapshot { files, schema, version: hasher.finalize().into(), sorted_by };
+        let snapshot = Snapshot { files, schema, version: hasher.finalize().into(), sorted_by, rows };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
         Ok(snapshot)
     }
@@ -210,6 +215,7 @@ impl Facts {
             hash: footer.hash,
             schema: without_metadata(footer.metadata.schema()),
             sorted_by: sorted_by(footer.metadata.metadata()),
+            rows: usize::try_from(footer.metadata.metadata().file_metadata().num_rows()).unwrap_or(0),
         }
     }
 }

@@ -45,6 +45,10 @@ impl DatasetTable {
             Protection::Public => false,
         };
         let files = FilesTable::new(snapshot.files.clone(), Arc::clone(&snapshot.schema));
+        let files = match &protection {
+            Protection::Private(_) => files,
+            Protection::Public => files.of_about(snapshot.rows),
+        };
         Self { name, protection, version: snapshot.version, declared_sorted, files }
     }
 

@@ -10,7 +10,9 @@
 //! With a cluster, what is below a release's noise runs there ([`crate::cluster`]): the same plan, proven as it is here,
 //! and only then split. What is above the releases runs here always.
 
+mod build_side;
 mod memory;
+mod text_lists;
 mod threads;
 
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SessionStateBuilder, disk_manager::DiskManagerBuilder, disk_manager::DiskManagerMode};
 use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -33,7 +36,9 @@ use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
 use crate::stores::Stores;
 
+use build_side::BuildSide;
 use memory::SharedMemory;
+use text_lists::TextLists;
 use threads::Threads;
 
 /// What goes wrong in a run. The texts may quote data: they are for the operator's log, never for a caller.
@@ -170,8 +175,16 @@ impl Engine {
             functions.retain(|function| !REMOVED_FUNCTIONS.contains(&function.name()));
         }
         *builder.table_functions() = Some(std::collections::HashMap::new());
+        let mut rules = PhysicalOptimizer::new().rules;
+        if cluster.is_none() {
+            // Before the engine's own choice of sides. In a cluster each task would hold the side by itself, and say on its own which of
+            // its rows met none.
+            rules.insert(0, Arc::new(BuildSide));
+            // An executor has no such expression.
+            rules.push(Arc::new(TextLists));
+        }
         let threads = Threads::new(config.threads).map_err(DataFusionError::IoError)?;
-        let state = builder.build();
+        let state = builder.with_physical_optimizer_rules(rules).build();
         let beside = state.task_ctx();
         Ok(Self { state, memory, beside, threads, cluster })
     }

@@ -24,8 +24,8 @@ use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, under};
 use super::price::{Priced, cheapest, price};
 use super::{
-    Answer, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question, ReceiptFacts, budget,
-    explain, run_blocking, translate,
+    Answer, BudgetLine, Caller, ChargeLine, Code, Gateway, GatewayError, GroupFacts, PrivacyFacts, Question,
+    ReceiptFacts, budget, explain, run_blocking, translate,
 };
 
 impl Gateway {
@@ -85,19 +85,24 @@ impl Gateway {
             let would_pay = self.would_pay(&analysed, &priced, payer).await?;
             let facts = Facts { analysed: &analysed, noise: &priced.releases, priced: &priced };
             let privacy = facts.privacy(false, would_pay);
-            let answer = self.finish(&facts, query_id, privacy, None, payer).await?;
+            let budget = budget::lines(self.store.as_ref(), analysed.datasets(), payer).await?;
+            let answer = finish(&facts, query_id, privacy, None, budget);
             let free = self.summed_from_earlier(caller, question, &catalog, &analysed, payer).await?;
             return Ok(Answer { free, ..answer });
         }
         let reservation = self.approved(question, query_id, &priced, &analysed, payer).await?;
         let mut drawn = self.released(question, query_id, &priced, &analysed, payer, reservation).await?;
-        let (rows, receipt) = self.shown(question, query_id, &priced, &analysed, payer, &mut drawn).await?;
+        // All is charged by now: what is left can be read while the answer is logged.
+        let (shown, budget) = tokio::join!(
+            self.shown(question, query_id, &priced, &analysed, payer, &mut drawn),
+            budget::lines(self.store.as_ref(), analysed.datasets(), payer).instrument(debug_span!("budget")),
+        );
+        let ((rows, receipt), budget) = (shown?, budget?);
         let facts = Facts { analysed: &analysed, noise: &drawn.noise, priced: &priced };
         let diagnostics = facts.diagnostics(&drawn.batches);
         let earlier = drawn.charged.iter().all(|charged| charged.earlier);
         let privacy = facts.privacy(earlier, summed(drawn.charged.into_iter().flat_map(|charged| charged.lines)));
-        let answer = self.finish(&facts, query_id, privacy, Some(rows), payer);
-        let answer = answer.instrument(debug_span!("facts")).await?;
+        let answer = finish(&facts, query_id, privacy, Some(rows), budget);
         Ok(Answer { diagnostics, receipt: Some(receipt), ..answer })
     }
 
@@ -107,12 +112,12 @@ impl Gateway {
         question: &Question,
         query_id: Uuid,
         priced: &Priced,
-        analysed: &Analysed,
+        analysed: &Arc<Analysed>,
         payer: Payer<'_>,
         drawn: &mut Drawn,
     ) -> Result<(Vec<RecordBatch>, ReceiptFacts), GatewayError> {
         let unkept = drawn.unkept.take();
-        let rows = match (self.computed(analysed, drawn).await, &unkept) {
+        let rows = match (self.compute(analysed, drawn).await, &unkept) {
             (Err(error), Some(draw)) => {
                 // Whether it fails may depend on what was drawn: the draw is kept before that is told, so that who asks again
                 // is told the same of the same draw.
@@ -136,7 +141,7 @@ impl Gateway {
         }
         drawn.batches.pop();
         drawn.batches.push(decode(&kept.payload)?);
-        let rows = self.computed(analysed, drawn).await?;
+        let rows = self.compute(analysed, drawn).await?;
         let recorded = Recorded { query_id, priced, charged: &drawn.charged, rows: &rows };
         match self.record_answer(question, analysed, payer, recorded, None).await? {
             Ok(receipt) => Ok((rows, receipt)),
@@ -145,7 +150,10 @@ impl Gateway {
     }
 
     /// What the SQL makes of the draws.
-    async fn computed(&self, analysed: &Analysed, drawn: &Drawn) -> Result<Vec<RecordBatch>, GatewayError> {
+    async fn compute(&self, analysed: &Arc<Analysed>, drawn: &Drawn) -> Result<Vec<RecordBatch>, GatewayError> {
+        if let Some(rows) = self.computed.earlier(analysed, &drawn.batches, &drawn.known) {
+            return Ok(rows);
+        }
         let (batches, known) = (drawn.batches.clone(), drawn.known.clone());
         let run = async {
             match &drawn.post {
@@ -153,10 +161,12 @@ impl Gateway {
                 None => self.engine.run_post(analysed.post(), batches, known).await,
             }
         };
-        match tokio::time::timeout(self.limits.timeout, run.instrument(debug_span!("post"))).await {
-            Ok(rows) => under(&answer_schema(analysed), rows.map_err(|error| translate::post(&error, CHARGED))?),
-            Err(_) => Err(timed_out()),
-        }
+        let Ok(rows) = tokio::time::timeout(self.limits.timeout, run.instrument(debug_span!("post"))).await else {
+            return Err(timed_out());
+        };
+        let rows = under(&answer_schema(analysed), rows.map_err(|error| translate::post(&error, CHARGED))?)?;
+        self.computed.remember(analysed, &drawn.batches, &drawn.known, &rows);
+        Ok(rows)
     }
 
     /// What each of the caller's accounts would pay.
@@ -320,28 +330,6 @@ impl Gateway {
         }
     }
 
-    async fn finish(
-        &self,
-        facts: &Facts<'_>,
-        query_id: Uuid,
-        privacy: PrivacyFacts,
-        rows: Option<Vec<RecordBatch>>,
-        payer: Payer<'_>,
-    ) -> Result<Answer, GatewayError> {
-        Ok(Answer {
-            query_id,
-            accuracy: facts.accuracy(),
-            groups: facts.groups(),
-            budget: budget::lines(self.store.as_ref(), facts.analysed.datasets(), payer).await?,
-            privacy,
-            schema: answer_schema(facts.analysed),
-            rows,
-            diagnostics: Vec::new(),
-            receipt: None,
-            free: None,
-        })
-    }
-
     /// A query of public tables alone: no unit is in it, and it costs nothing.
     async fn answer_public(
         &self,
@@ -379,6 +367,27 @@ impl Gateway {
             receipt: None,
             free: None,
         })
+    }
+}
+
+fn finish(
+    facts: &Facts<'_>,
+    query_id: Uuid,
+    privacy: PrivacyFacts,
+    rows: Option<Vec<RecordBatch>>,
+    budget: Vec<BudgetLine>,
+) -> Answer {
+    Answer {
+        query_id,
+        accuracy: facts.accuracy(),
+        groups: facts.groups(),
+        budget,
+        privacy,
+        schema: answer_schema(facts.analysed),
+        rows,
+        diagnostics: Vec::new(),
+        receipt: None,
+        free: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod ask;
 mod authorise;
 mod budget;
 mod charge;
+mod computed;
 mod consumers;
 mod describe;
 mod draw;
@@ -157,6 +158,7 @@ pub struct Gateway {
     evidence: anchoring::Evidence,
     alerts: alerts::Alerts,
     analyses: analyses::Analyses,
+    computed: computed::Computed,
     refusals: refusals::Refusals,
     in_flight: in_flight::InFlight,
     admission: Admission,
@@ -229,6 +231,7 @@ impl Gateway {
             engine,
             store,
             analyses: analyses::Analyses::default(),
+            computed: computed::Computed::default(),
             in_flight: in_flight::InFlight::default(),
             admission: Admission::new(AdmissionLimits {
                 running: config.engine.max_concurrent_queries,

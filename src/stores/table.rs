@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
@@ -23,13 +24,20 @@ use super::file::DataFile;
 pub struct FilesTable {
     schema: SchemaRef,
     files: Vec<DataFile>,
+    rows: Option<usize>,
 }
 
 impl FilesTable {
     /// `files`, each at the version in which it was listed, read as `schema`. They lie in one store.
     #[must_use]
     pub fn new(files: Vec<DataFile>, schema: SchemaRef) -> Self {
-        Self { schema, files }
+        Self { schema, files, rows: None }
+    }
+
+    /// The same, of which the planner may know that there are about `rows` rows. Of private rows it must not.
+    #[must_use]
+    pub fn of_about(self, rows: usize) -> Self {
+        Self { rows: Some(rows), ..self }
     }
 }
 
@@ -63,9 +71,14 @@ impl TableProvider for FilesTable {
         let groups = FileGroup::new(files).split_files(state.config().target_partitions().max(1));
         let format = ParquetFormat::default();
         let source = format.file_source(TableSchema::from(Arc::clone(&self.schema)));
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        if let Some(rows) = self.rows {
+            // Nothing is answered from what is not exact.
+            statistics.num_rows = Precision::Inexact(rows);
+        }
         let config = FileScanConfigBuilder::new(store, source)
             .with_file_groups(groups)
-            .with_statistics(Statistics::new_unknown(&self.schema))
+            .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();

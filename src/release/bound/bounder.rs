@@ -180,16 +180,24 @@ impl UnitSlots {
             self.rows.push(rows.iter().map(|rows| u64::from(*rows)).sum());
             return;
         }
-        for (group, rows) in groups.iter().zip(rows) {
+        // One place more than there may be slots: a group is put where the next slot would be, and counts if it is one, so that
+        // nothing is guessed.
+        self.groups.resize(groups.len() + 1, 0);
+        self.rows.resize(groups.len(), 0);
+        self.slots.resize(groups.len(), 0);
+        let (of_slot, rows_of_slot) = (&mut self.groups[..], &mut self.rows[..]);
+        let mut count = 0;
+        for ((group, rows), slot) in groups.iter().zip(rows).zip(&mut self.slots) {
             let known = &mut slot_of[*group as usize];
-            if *known == NONE {
-                *known = self.groups.len() as u32;
-                self.groups.push(*group);
-                self.rows.push(0);
-            }
-            self.rows[*known as usize] += u64::from(*rows);
-            self.slots.push(*known);
+            let fresh = *known == NONE;
+            *slot = if fresh { count } else { *known };
+            *known = *slot;
+            of_slot[count as usize] = *group;
+            count += u32::from(fresh);
+            rows_of_slot[*slot as usize] += u64::from(*rows);
         }
+        self.groups.truncate(count as usize);
+        self.rows.truncate(count as usize);
     }
 
     /// What the records of `range` have of a measure, by slot.

@@ -301,6 +301,15 @@ impl Numbers {
     /// The code of a number: `next`, from now on, if it was not met before.
     #[inline]
     fn of(&mut self, number: u64, next: u32) -> u32 {
+        let place = number.wrapping_sub(self.first.unwrap_or(0));
+        match self.near.get(place as usize) {
+            Some(code) if *code != NONE => *code,
+            _ => self.unusual(number, next),
+        }
+    }
+
+    #[inline(never)]
+    fn unusual(&mut self, number: u64, next: u32) -> u32 {
         let first = *self.first.get_or_insert(number.saturating_sub(BEFORE));
         let place = number.wrapping_sub(first);
         if place < NEAR {
@@ -328,17 +337,17 @@ impl Numbers {
     }
 
     fn codes(&mut self, numbers: &[u64], nulls: Option<&NullBuffer>, met: &mut Met, out: &mut Vec<u32>) {
-        for (row, number) in numbers.iter().enumerate() {
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        out.extend(numbers.iter().enumerate().map(|(row, number)| {
             if nulls.is_some_and(|nulls| nulls.is_null(row)) {
-                out.push(met.null(row));
-                continue;
+                return met.null(row);
             }
             let code = self.of(*number, met.count);
             if code == met.count {
                 met.fresh(row);
             }
-            out.push(code);
-        }
+            code
+        }));
     }
 
     fn size(&self) -> usize {

@@ -22,6 +22,9 @@ use super::identity::{Identities, Ids, keyed};
 /// The candidate of a row that has no value.
 pub(super) const NO_CANDIDATE: u32 = u32::MAX;
 
+/// How many records are looked at for runs before all are.
+const LOOK: usize = 512;
+
 /// Some rows, or runs of rows of one unit in one group.
 pub(super) struct Records {
     /// Of which unit.
@@ -193,44 +196,50 @@ impl Records {
         {
             return self;
         }
-        let starts = self.starts_of_runs();
+        // A look at the first of them tells most batches without runs.
+        let look = self.len().min(LOOK);
+        if self.starts_of_runs(look).len() * 4 > look * 3 {
+            return self;
+        }
+        let starts = self.starts_of_runs(self.len());
         if starts.len() * 2 > self.len() {
             return self;
         }
         let mut merged = self.like();
-        let ends = || starts.iter().skip(1).map(|start| *start as usize).chain(std::iter::once(self.len()));
         merged.append(&self, &starts);
-        let sum = |of: &[u8]| -> Vec<u8> {
-            starts.iter().zip(ends()).map(|(start, end)| of[*start as usize..end].iter().sum()).collect()
-        };
-        merged.rows = sum(&self.rows);
+        merged.rows = sums_of_runs(&starts, &self.rows);
         for (to, from) in merged.measures.iter_mut().zip(&self.measures) {
-            to.counted = from.counted.as_ref().map(|counted| sum(counted));
+            to.counted = from.counted.as_ref().map(|counted| sums_of_runs(&starts, counted));
             if let (Values::Steps(to), Values::Steps(from)) = (&mut to.values, &from.values) {
-                let sums = starts.iter().zip(ends());
-                *to = sums.map(|(start, end)| from[*start as usize..end].iter().sum()).collect();
+                *to = sums_of_runs(&starts, from);
             }
         }
         merged
     }
 
-    /// Where runs of one unit in one group begin. A run has at most 255 rows, as many as a record holds; steps are below 2^54
-    /// ([`super::super::Lattice`]), so that their sum fits.
-    fn starts_of_runs(&self) -> Vec<u32> {
+    /// Where runs of one unit in one group begin among the first `len` records of one row each. A run has at most 255 rows, as many
+    /// as a record holds; steps are below 2^54 ([`super::super::Lattice`]), so that their sum fits.
+    fn starts_of_runs(&self, len: usize) -> Vec<u32> {
+        // Without a branch on what the rows hold, which would be guessed wrong at most starts.
         fn of<T: PartialEq>(ids: &[T], groups: &[u32]) -> Vec<u32> {
-            let mut starts = Vec::with_capacity(groups.len() / 2);
-            let mut begun = 0;
-            for at in 0..groups.len() {
-                if at == 0 || ids[at] != ids[at - 1] || groups[at] != groups[at - 1] || at - begun == 255 {
-                    starts.push(at as u32);
-                    begun = at;
+            let mut starts = vec![0; groups.len()];
+            let mut count = 0;
+            for (block, groups) in groups.chunks(usize::from(u8::MAX)).enumerate() {
+                let begin = block * usize::from(u8::MAX);
+                let ids = &ids[begin..begin + groups.len()];
+                starts[count] = begin as u32;
+                count += 1;
+                for (at, (ids, groups)) in ids.windows(2).zip(groups.windows(2)).enumerate() {
+                    starts[count] = (begin + at + 1) as u32;
+                    count += usize::from((ids[0] != ids[1]) | (groups[0] != groups[1]));
                 }
             }
+            starts.truncate(count);
             starts
         }
         match &self.ids {
-            Ids::Narrow(ids) => of(ids, &self.groups),
-            Ids::Wide(ids) => of(ids, &self.groups),
+            Ids::Narrow(ids) => of(&ids[..len], &self.groups[..len]),
+            Ids::Wide(ids) => of(&ids[..len], &self.groups[..len]),
         }
     }
 
@@ -239,6 +248,19 @@ impl Records {
         let order: Vec<u32> = (range.start as u32..range.end as u32).collect();
         self.append(from, &order);
     }
+}
+
+/// The sums of the values of each run.
+fn sums_of_runs<T: Copy + Default + std::ops::AddAssign>(starts: &[u32], values: &[T]) -> Vec<T> {
+    let ends = starts.iter().skip(1).map(|start| *start as usize).chain(std::iter::once(values.len()));
+    let sum = |(start, end): (&u32, usize)| {
+        let mut sum = T::default();
+        for value in &values[*start as usize..end] {
+            sum += *value;
+        }
+        sum
+    };
+    starts.iter().zip(ends).map(sum).collect()
 }
 
 /// Makes records of batches.
