@@ -150,6 +150,15 @@ fn a_cluster_sums_as_one_process_does() {
         });
         statements.extend(of_file.step_by(step));
     }
+    // The forms of statements that a cluster has once answered otherwise, whichever tenth they are in.
+    let filtered = |aggregate: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT tailnum, {aggregate} FILTER (WHERE dep_delay > 60) OVER (PARTITION BY tailnum) AS l \
+             FROM united.flights) t WHERE l > 5"
+        );
+        (sql, BoundsRequest::default())
+    };
+    statements.extend(["count(*)", "count(distance)", "sum(distance)", "max(distance)"].map(filtered));
     assert!(statements.len() >= 80, "{} statements", statements.len());
     let cluster = Cluster::of(3);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
