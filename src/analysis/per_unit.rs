@@ -572,6 +572,14 @@ fn per_unit_window(
         }
         params.order_by.extend(ties.iter().map(|tie| Sort::new(tie.clone(), true, true)));
     }
+    // Aggregates that are answered here pass over NULL. A plan that is sent to another machine has no place for a window's
+    // filter, and would lose it without a word.
+    if let (WindowFunctionDefinition::AggregateUDF(_), Some(value)) = (&call.fun, params.args.first_mut())
+        && let Some(filter) = params.filter.take()
+    {
+        *value =
+            Expr::Case(Case { expr: None, when_then_expr: vec![(filter, Box::new(value.clone()))], else_expr: None });
+    }
     let numbers_rows = name == "row_number" && only_unit;
     Ok((call, Facts { numbers_rows, ..facts }.with_interval(interval)))
 }

@@ -313,7 +313,8 @@ async fn finished(
 
 /// What a failed job says, as one of the things that ours say: its own words may be anybody's.
 fn kind_of(text: &str) -> &'static str {
-    const KINDS: [&str; 9] = [
+    const KINDS: [&str; 10] = [
+        "a store cannot be used",
         "resources exhausted",
         "a file cannot be read as Parquet",
         "a file cannot be read",

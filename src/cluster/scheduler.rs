@@ -1,7 +1,7 @@
 //! `tollgate scheduler`: hands the stages of the gateway's jobs to executors, which ask for them.
 //!
 //! Executors pull: they have no port on which anybody could give them work. The scheduler listens on one, and answers
-//! nothing there without the cluster's secret.
+//! nothing there without the cluster's secret. It reads no file and no object, and has no keys of a store.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,24 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::error::BallistaError;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
+use ballista_core::utils::default_session_builder;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
+use url::Url;
 
 use super::codec::ClusterCodec;
 use super::job::{MAX_MESSAGE_BYTES, session_producer};
@@ -54,7 +63,7 @@ impl Default for SchedulerOptions {
 pub enum SchedulerError {
     /// Ballista did not start.
     #[error("the scheduler cannot be started: {0}")]
-    Start(ballista_core::error::BallistaError),
+    Start(#[from] BallistaError),
     /// The port failed.
     #[error("the scheduler's port failed: {0}")]
     Io(#[from] io::Error),
@@ -74,6 +83,8 @@ impl Scheduler {
     /// When Ballista does not start.
     pub async fn new(options: &SchedulerOptions, secret: &ClusterSecret) -> Result<Self, SchedulerError> {
         let max_bytes = u32::try_from(MAX_MESSAGE_BYTES).unwrap_or(u32::MAX);
+        let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(NoStores::default())).build_arc();
+        let runtime = runtime.map_err(BallistaError::from)?;
         let config = Arc::new(SchedulerConfig {
             scheduling_policy: TaskSchedulingPolicy::PullStaged,
             executor_timeout_seconds: options.executor_timeout_seconds,
@@ -85,11 +96,15 @@ impl Scheduler {
             grpc_server_max_encoding_message_size: max_bytes,
             grpc_client_max_message_size: max_bytes,
             override_config_producer: Some(session_producer(secret)),
+            override_session_builder: Some(Arc::new(move |config| {
+                let session = SessionStateBuilder::new_from_existing(default_session_builder(config)?);
+                Ok(session.with_runtime_env(Arc::clone(&runtime)).build())
+            })),
             override_physical_codec: Some(Arc::new(ClusterCodec::default())),
             ..SchedulerConfig::default()
         });
-        let cluster = BallistaCluster::new_from_config(&config).await.map_err(SchedulerError::Start)?;
-        let server: Server = create_scheduler(cluster, config).await.map_err(SchedulerError::Start)?;
+        let cluster = BallistaCluster::new_from_config(&config).await?;
+        let server: Server = create_scheduler(cluster, config).await?;
         let grpc = SchedulerGrpcServer::new(server.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -113,6 +128,21 @@ impl Scheduler {
             served = serve => Ok(served?),
             () = stop => Ok(()),
         }
+    }
+}
+
+/// Behind every address a store with nothing in it. A plan with a scan is only decoded where its store is known, and the
+/// scheduler neither reads one nor has the keys to.
+#[derive(Debug, Default)]
+struct NoStores(Arc<InMemory>);
+
+impl ObjectStoreRegistry for NoStores {
+    fn register_store(&self, _: &Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, _: &Url) -> DataFusionResult<Arc<dyn ObjectStore>> {
+        Ok(Arc::<InMemory>::clone(&self.0))
     }
 }
 

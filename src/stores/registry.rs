@@ -43,7 +43,11 @@ impl ObjectStoreRegistry for Registry {
                 if let Some(store) = buckets.get(bucket) {
                     return Ok(Arc::clone(store));
                 }
-                let client = self.stores.connect(bucket).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                let client = self.stores.connect(bucket).map_err(|error| {
+                    // Told in full where it can be mended: an error of an executor goes to other machines.
+                    tracing::error!(%error, "a store cannot be used");
+                    DataFusionError::Configuration("tollgate: a store cannot be used".to_owned())
+                })?;
                 let store: Arc<dyn ObjectStore> = Arc::new(Pinned::Objects(Arc::new(client)));
                 buckets.insert(bucket.to_owned(), Arc::clone(&store));
                 Ok(store)

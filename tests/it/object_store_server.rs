@@ -13,6 +13,9 @@ use tollgate::stores::StoreSettings;
 /// The bucket of every test.
 pub const BUCKET: &str = "data";
 
+/// The key with which a gateway asks, and its secret.
+pub const KEYS: [&str; 2] = ["AKIDTEST", "hush-hush"];
+
 /// The server, with one empty bucket. It ends with the value.
 pub struct ObjectStoreServer {
     process: Child,
@@ -86,7 +89,8 @@ impl ObjectStoreServer {
     /// How a gateway reaches it, with keys in a file in `dir`.
     pub fn settings(&self, dir: &Path) -> StoreSettings {
         let keys = dir.join("keys");
-        std::fs::write(&keys, "[default]\naws_access_key_id = AKIDTEST\naws_secret_access_key = hush-hush\n")
+        let [id, secret] = KEYS;
+        std::fs::write(&keys, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"))
             .expect("written");
         StoreSettings {
             endpoint: Some(format!("http://{}", self.relay.address)),

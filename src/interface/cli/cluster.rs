@@ -57,7 +57,8 @@ impl SchedulerCommand {
 #[command(after_help = "Example:
   tollgate executor --scheduler 10.0.0.5:50050 --bind 10.0.0.6:50051 --secret cluster.secret
 
-It reads the files of the datasets at the same paths as the gateway.")]
+It reads the files of the datasets at the same paths as the gateway, and objects (s3://) with keys of its own: of its
+environment (AWS_*), or as the [stores] of --config say.")]
 pub(super) struct ExecutorCommand {
     /// `HOST:PORT` of the scheduler.
     #[arg(long)]

@@ -23,9 +23,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `tollgate` with `arguments` in `dir`, and waits until it says where it listens.
-    fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let mut process = tollgate(dir).args(arguments).stderr(Stdio::piped()).spawn().expect("a process");
+    /// Starts `tollgate` with `arguments` and `variables` in `dir`, and waits until it says where it listens.
+    fn start(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = tollgate(dir);
+        command.args(arguments).envs(variables.iter().copied()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("a process");
         let said = process.stderr.take().expect("standard error");
         let (tell, told) = std::sync::mpsc::channel();
         // Read to its end, so that the process never waits for room; shown where a test fails.
@@ -78,7 +80,7 @@ impl Cluster {
         let secret = dir.path().join("cluster.secret");
         let arguments = ["scheduler", "--bind", "127.0.0.1:0", "--executor-timeout", "8", "--secret"];
         let secret = secret.to_string_lossy();
-        let scheduler = Running::start(dir.path(), &[&arguments[..], &[&secret]].concat());
+        let scheduler = Running::start(dir.path(), &[&arguments[..], &[&secret]].concat(), &[]);
         let mut cluster = Self { dir, scheduler, executors: Vec::new() };
         for _ in 0..executors {
             cluster.add_executor();
@@ -89,8 +91,13 @@ impl Cluster {
 
     /// Starts one more executor.
     pub fn add_executor(&mut self) {
+        self.add_executor_with(&[], &[]);
+    }
+
+    /// The same, with more `arguments`, and `variables` of its environment.
+    pub fn add_executor_with(&mut self, arguments: &[&str], variables: &[(&str, &str)]) {
         let (secret, work) = (self.secret(), self.work());
-        let arguments = [
+        let usual = [
             "executor",
             "--scheduler",
             &self.scheduler.address,
@@ -103,7 +110,7 @@ impl Cluster {
             "--memory-limit-mb",
             "512",
         ];
-        let started = Running::start(self.dir.path(), &arguments);
+        let started = Running::start(self.dir.path(), &[&usual[..], arguments].concat(), variables);
         self.executors.push(started);
     }
 

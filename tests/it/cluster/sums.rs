@@ -26,12 +26,13 @@ use tpchgen_arrow::{CustomerArrow, LineItemArrow, NationArrow, OrderArrow};
 
 use super::processes::Cluster;
 use crate::fixture::repository;
+use crate::object_store_server::KEYS;
 
 const TODAY: NaiveDate = NaiveDate::from_ymd_opt(2013, 12, 31).unwrap();
 const SEED: u64 = 6;
 
 /// Everything that a statement draws, in order; `Err` where it is refused, which is no matter of who sums.
-async fn drawn(
+pub(super) async fn drawn(
     engine: &Engine,
     catalog: &Catalog,
     sql: &str,
@@ -86,6 +87,11 @@ async fn draw_of(engine: &Engine, release: &AnalysedRelease, known: &[Vec<Record
     let plan = engine.plan_release(node, known.to_vec()).await.expect("a plan");
     let any: &dyn std::any::Any = plan.as_ref();
     let sums = Arc::clone(any.downcast_ref::<DrawExec>().expect("a draw on top").input());
+    let any: &dyn std::any::Any = sums.as_ref();
+    if let Some(remote) = any.downcast_ref::<RemoteSumsExec>() {
+        let sent = String::from_utf8_lossy(remote.sent());
+        assert!(KEYS.iter().all(|key| !sent.contains(key)), "a key of a store is sent");
+    }
     let mut merge = Merge::new(Arc::clone(&release.spec)).expect("a merge");
     for batch in collect(sums, engine.state().task_ctx()).await.expect("sums") {
         merge.add(&batch).expect("partial sums");
@@ -144,6 +150,15 @@ fn a_cluster_sums_as_one_process_does() {
         });
         statements.extend(of_file.step_by(step));
     }
+    // The forms of statements that a cluster has once answered otherwise, whichever tenth they are in.
+    let filtered = |aggregate: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT tailnum, {aggregate} FILTER (WHERE dep_delay > 60) OVER (PARTITION BY tailnum) AS l \
+             FROM united.flights) t WHERE l > 5"
+        );
+        (sql, BoundsRequest::default())
+    };
+    statements.extend(["count(*)", "count(distance)", "sum(distance)", "max(distance)"].map(filtered));
     assert!(statements.len() >= 80, "{} statements", statements.len());
     let cluster = Cluster::of(3);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
