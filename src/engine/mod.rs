@@ -10,8 +10,9 @@
 //! With a cluster, what is below a release's noise runs there ([`crate::cluster`]): the same plan, proven as it is here,
 //! and only then split. What is above the releases runs here always.
 
-mod build_side;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod text_lists;
 mod threads;
 
@@ -36,7 +37,6 @@ use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::release::{ReleaseNode, ReleasePlanner, verify};
 use crate::stores::Stores;
 
-use build_side::BuildSide;
 use memory::SharedMemory;
 use text_lists::TextLists;
 use threads::Threads;
@@ -151,7 +151,11 @@ impl Engine {
             // A footer's figures are its owner's word, and exact: nothing is answered from them.
             .with_collect_statistics(false)
             // A join must do the same work whatever its other side holds.
-            .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+            .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
+            // How many rows there are is known of public tables and released relations alone. They are the side of a join that is
+            // held, however many they are: private rows pass by, and what is done before the first of them depends on none.
+            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", u64::MAX)
+            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", u64::MAX);
         if let Some(partitions) = config.target_partitions {
             session = session.with_target_partitions(partitions);
         }
@@ -176,11 +180,8 @@ impl Engine {
         }
         *builder.table_functions() = Some(std::collections::HashMap::new());
         let mut rules = PhysicalOptimizer::new().rules;
+        // An executor has no such expression.
         if cluster.is_none() {
-            // Before the engine's own choice of sides. In a cluster each task would hold the side by itself, and say on its own which of
-            // its rows met none.
-            rules.insert(0, Arc::new(BuildSide));
-            // An executor has no such expression.
             rules.push(Arc::new(TextLists));
         }
         let threads = Threads::new(config.threads).map_err(DataFusionError::IoError)?;

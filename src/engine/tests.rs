@@ -1,0 +1,70 @@
+//! Which side of a join is held: that with a known number of rows, whatever the join; the rows are the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use datafusion::physical_plan::{collect, displayable};
+use datafusion::prelude::SessionContext;
+
+use super::{Engine, EngineConfig};
+use crate::stores::{DataFile, FilesTable};
+
+/// Tables of a catalog that has the schema `public`.
+fn tables(context: &SessionContext, folder: &Path, public_rows: Option<usize>) {
+    let schema = datafusion::catalog::MemorySchemaProvider::new();
+    for (name, keys) in [("many", 0..1_000), ("few", 900..1_100)] {
+        let path = folder.join(format!("{name}.parquet"));
+        let key: ArrayRef = Arc::new(Int64Array::from_iter(keys.clone().map(|key| (key % 50 != 0).then_some(key))));
+        let value: ArrayRef = Arc::new(Int64Array::from_iter_values(keys));
+        let batch = RecordBatch::try_from_iter_with_nullable([("key", key, true), (name, value, false)]).unwrap();
+        if !path.exists() {
+            let file = std::fs::File::create(&path).unwrap();
+            let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+        }
+        let table = FilesTable::new(vec![DataFile::local(path).unwrap()], batch.schema());
+        let table = match public_rows {
+            Some(rows) if name == "few" => table.of_about(rows),
+            _ => table,
+        };
+        datafusion::catalog::SchemaProvider::register_table(&schema, name.to_owned(), Arc::new(table)).unwrap();
+    }
+    let catalog = datafusion::catalog::MemoryCatalogProvider::new();
+    datafusion::catalog::CatalogProvider::register_schema(&catalog, "public", Arc::new(schema)).unwrap();
+    context.register_catalog(crate::catalog::SQL_CATALOG, Arc::new(catalog));
+}
+
+#[tokio::test]
+async fn of_a_join_the_side_with_a_known_number_of_rows_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = || {
+        let engine = Engine::new(&EngineConfig { target_partitions: Some(3), ..EngineConfig::default() }).unwrap();
+        SessionContext::new_with_state(engine.state().clone())
+    };
+    let (with, without) = (context(), context());
+    // More than the engine would hold by itself.
+    tables(&with, folder.path(), Some(1 << 40));
+    tables(&without, folder.path(), None);
+    for join in ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"] {
+        for (left, right) in [("many", "few"), ("few", "many")] {
+            let columns = if join.contains("SEMI") || join.contains("ANTI") { left } else { "many, few" };
+            let order =
+                columns.split(", ").map(|column| format!("{column} NULLS FIRST")).collect::<Vec<_>>().join(", ");
+            let sql =
+                format!("SELECT {columns} FROM {left} {join} {right} ON {left}.key = {right}.key ORDER BY {order}");
+            let plan = with.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+            let text = displayable(plan.as_ref()).indent(false).to_string();
+            // What is held is the first input of the join.
+            let inputs = text.split("HashJoinExec: mode=CollectLeft").nth(1).unwrap_or_else(|| panic!("{text}"));
+            assert!(inputs.find("few.parquet") < inputs.find("many.parquet"), "{text}");
+            let other = without.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+            let text = displayable(other.as_ref()).indent(false).to_string();
+            assert!(text.contains("mode=Partitioned"), "{text}");
+            let rows = collect(plan, with.task_ctx()).await.unwrap();
+            assert_eq!(rows, collect(other, without.task_ctx()).await.unwrap(), "{sql}");
+            assert!(rows.iter().map(RecordBatch::num_rows).sum::<usize>() > 0);
+        }
+    }
+}
