@@ -136,12 +136,16 @@ const REMOVED_FUNCTIONS: [&str; 18] = [
     "to_char",
 ];
 
+/// About how many bytes a row of a public table takes where it is held for a join.
+const HELD_ROW: u64 = 128;
+
 impl Engine {
     /// An engine with these bounds.
     ///
     /// # Errors
     /// When the spill folder cannot be used, or threads cannot be had.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let held = config.memory_bytes as u64 / (4 * (config.concurrent_queries as u64 + 1));
         let mut session = SessionConfig::new()
             .with_default_catalog_and_schema(SQL_CATALOG, "public")
             .with_create_default_catalog_and_schema(false)
@@ -152,10 +156,10 @@ impl Engine {
             .with_collect_statistics(false)
             // A join must do the same work whatever its other side holds.
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
-            // How many rows there are is known of public tables and released relations alone. They are the side of a join that is
-            // held, however many they are: private rows pass by, and what is done before the first of them depends on none.
-            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", u64::MAX)
-            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", u64::MAX);
+            // How many rows there are is known of public tables and released relations alone. Where they fit well into the memory of
+            // one query they are the side of a join that is held (with several partitions), and private rows pass by.
+            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", held)
+            .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", held / HELD_ROW);
         if let Some(partitions) = config.target_partitions {
             session = session.with_target_partitions(partitions);
         }

@@ -69,10 +69,16 @@ impl PhysicalOptimizerRule for TextLists {
 }
 
 /// Whether the text of a column is one of several.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Eq)]
 struct TextList {
-    column: Column,
+    column: Arc<dyn PhysicalExpr>,
     texts: HashSet<Box<str>, hashbrown::DefaultHashBuilder>,
+}
+
+impl PartialEq for TextList {
+    fn eq(&self, other: &Self) -> bool {
+        self.column.eq(&other.column) && self.texts == other.texts
+    }
 }
 
 impl Hash for TextList {
@@ -85,23 +91,26 @@ impl TextList {
     /// What `expr` asks, where it is one column of views in a list, or equal to one of several texts.
     fn of(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Self> {
         let mut texts = HashSet::default();
-        let column = listed(expr, &mut texts)?.clone();
+        let column = listed(expr, &mut texts)?;
         let is_one = texts.len() > 1 && schema.field(column.index()).data_type() == &DataType::Utf8View;
-        is_one.then_some(Self { column, texts })
+        is_one.then(|| Self { column: Arc::new(column.clone()), texts })
     }
 
     fn holds(&self, values: &StringViewArray) -> BooleanBuffer {
         // Views of other batches may stand for other texts.
         let mut at_hand: Vec<(u128, Option<bool>)> = vec![(0, None); AT_HAND];
         let views = values.views();
+        let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
         BooleanBuffer::collect_bool(views.len(), |row| {
+            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                return false;
+            }
             let view = views[row];
             let mixed = ((view >> 64) as u64 ^ (view as u64).rotate_left(23)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let known = &mut at_hand[(mixed >> 32) as usize % AT_HAND];
             match *known {
                 (met, Some(holds)) if met == view => holds,
                 _ => {
-                    // Whatever stands where a NULL is, is looked up like a text; the row is NULL all the same.
                     let holds = self.texts.contains(values.value(row));
                     *known = (view, Some(holds));
                     holds
@@ -176,11 +185,14 @@ impl PhysicalExpr for TextList {
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        Vec::new()
+        vec![&self.column]
     }
 
-    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(self)
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(column), true) => Ok(Arc::new(Self { column, texts: self.texts.clone() })),
+            _ => internal_err!("a list of texts is of one column"),
+        }
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

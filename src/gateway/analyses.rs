@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 
 use crate::analysis::Analysed;
@@ -16,6 +17,7 @@ use crate::policy::DatasetName;
 use crate::release::Groups;
 
 use super::Question;
+use super::computed::Computed;
 
 /// How many analyses are remembered: those that were made last.
 const MOST: usize = 256;
@@ -23,7 +25,8 @@ const MOST: usize = 256;
 /// The most cells of public groups of an analysis that is remembered: larger ones hold much memory.
 const MOST_CELLS: usize = 4096;
 
-/// The hash of what is asked, and of who asks: how fast an answer is must not tell one that another has asked the same.
+/// The hash of what is asked, and of who asks: how fast an answer is must not tell one that another has asked the same. (That
+/// others ask much it may tell: what is remembered longest goes first, whosever it is.)
 type Asked = [u8; 32];
 
 /// An analysis with what it was made of.
@@ -37,6 +40,8 @@ pub(super) struct Earlier {
     pub(super) analysed: Arc<Analysed>,
     /// Whether the statement asks for an explanation.
     pub(super) explain: bool,
+    /// What was computed last from its draws.
+    pub(super) computed: Mutex<Option<Computed>>,
 }
 
 /// The analyses that were made last.
@@ -75,6 +80,32 @@ impl Analyses {
         {
             remembered.by.remove(&oldest);
         }
+    }
+}
+
+impl Analyses {
+    /// The rows that were computed from the same draws and public rows, where the analysis is remembered.
+    pub(super) fn rows(
+        &self,
+        analysed: &Arc<Analysed>,
+        drawn: &[RecordBatch],
+        known: &[Vec<RecordBatch>],
+    ) -> Option<Vec<RecordBatch>> {
+        let earlier = self.of(analysed)?;
+        let computed = earlier.computed.lock().unwrap_or_else(PoisonError::into_inner);
+        computed.as_ref()?.of(drawn, known)
+    }
+
+    /// Remembers what was computed, where the analysis is remembered.
+    pub(super) fn remember_rows(&self, analysed: &Arc<Analysed>, computed: Option<Computed>) {
+        if let Some(earlier) = self.of(analysed) {
+            *earlier.computed.lock().unwrap_or_else(PoisonError::into_inner) = computed;
+        }
+    }
+
+    fn of(&self, analysed: &Arc<Analysed>) -> Option<Arc<Earlier>> {
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.by.values().find(|earlier| Arc::ptr_eq(&earlier.analysed, analysed)).cloned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The main job: a question becomes a private answer, charged before it is drawn.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow::record_batch::RecordBatch;
@@ -19,6 +19,7 @@ use super::admission::{NoRoom, Room};
 use super::analyses::{self, Earlier};
 use super::authorise::authorise;
 use super::charge::{Payer, accounts, lines, summed};
+use super::computed::{Computed, is_fixed};
 use super::draw::Drawn;
 use super::evidence::Recorded;
 use super::facts::{Facts, answer_schema, decode, under};
@@ -117,25 +118,27 @@ impl Gateway {
         drawn: &mut Drawn,
     ) -> Result<(Vec<RecordBatch>, ReceiptFacts), GatewayError> {
         let unkept = drawn.unkept.take();
-        let rows = match (self.compute(analysed, drawn).await, &unkept) {
+        let kept = match (self.compute(analysed, drawn).await, unkept) {
             (Err(error), Some(draw)) => {
                 // Whether it fails may depend on what was drawn: the draw is kept before that is told, so that who asks again
                 // is told the same of the same draw.
-                self.keep(draw).await?;
-                return Err(error);
+                let kept = self.keep(&draw).await?;
+                if kept.charge_id == draw.charge && kept.payload == draw.payload {
+                    return Err(error);
+                }
+                kept
             }
-            (rows, _) => rows?,
+            (rows, unkept) => {
+                let rows = rows?;
+                let recorded = Recorded { query_id, priced, charged: &drawn.charged, rows: &rows };
+                let recorded = self.record_answer(question, analysed, payer, recorded, unkept);
+                match recorded.instrument(debug_span!("record")).await? {
+                    Ok(receipt) => return Ok((rows, receipt)),
+                    Err(kept) => kept,
+                }
+            }
         };
-        let record = async |rows: &[RecordBatch], unkept| {
-            let recorded = Recorded { query_id, priced, charged: &drawn.charged, rows };
-            let recorded = self.record_answer(question, analysed, payer, recorded, unkept);
-            recorded.instrument(debug_span!("record")).await
-        };
-        let kept = match record(&rows, unkept).await? {
-            Ok(receipt) => return Ok((rows, receipt)),
-            Err(kept) => kept,
-        };
-        // Another gateway has drawn the same, and was first.
+        // Another gateway has drawn the same, and was first: of this one's draw nothing is told.
         if let (Some(release), Some(charge)) = (analysed.releases().last(), drawn.charged.last()) {
             self.record_shown(release, charge, &kept, payer).await?;
         }
@@ -151,7 +154,7 @@ impl Gateway {
 
     /// What the SQL makes of the draws.
     async fn compute(&self, analysed: &Arc<Analysed>, drawn: &Drawn) -> Result<Vec<RecordBatch>, GatewayError> {
-        if let Some(rows) = self.computed.earlier(analysed, &drawn.batches, &drawn.known) {
+        if let Some(rows) = self.analyses.rows(analysed, &drawn.batches, &drawn.known) {
             return Ok(rows);
         }
         let (batches, known) = (drawn.batches.clone(), drawn.known.clone());
@@ -165,7 +168,9 @@ impl Gateway {
             return Err(timed_out());
         };
         let rows = under(&answer_schema(analysed), rows.map_err(|error| translate::post(&error, CHARGED))?)?;
-        self.computed.remember(analysed, &drawn.batches, &drawn.known, &rows);
+        if is_fixed(analysed.post()) {
+            self.analyses.remember_rows(analysed, Computed::new(&drawn.batches, &drawn.known, &rows));
+        }
         Ok(rows)
     }
 
@@ -267,7 +272,8 @@ impl Gateway {
         let analysed = Arc::new(self.analyse_planned(&planned, &options, caller.analyst()?).await?);
         if let (Some(asked), Some(versions)) = (asked, versions) {
             let (catalog, analysed) = (Arc::clone(catalog), Arc::clone(&analysed));
-            self.analyses.remember(asked, Earlier { names, versions, catalog, analysed, explain });
+            self.analyses
+                .remember(asked, Earlier { names, versions, catalog, analysed, explain, computed: Mutex::default() });
         }
         Ok((analysed, explain))
     }

@@ -1,84 +1,51 @@
 //! What was computed from kept draws: the rows of an answer follow from the analysis, the draws and the public rows beside them,
-//! and from nothing else, so that the same answer again needs no engine.
+//! and from nothing else, so that the same answer again needs no engine. They are remembered with the analysis, which is one
+//! consumer's ([`super::analyses`]).
 //!
-//! An analysis is one consumer's ([`super::analyses`]), so that how fast an answer is tells nobody what another has asked. Whether it
-//! may be given is not looked at here: the draws are those that the ledger has just given out for this consumer.
-
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+//! Whether they may be given is not looked at here: the draws are those that the ledger has just given out for this consumer.
 
 use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
-use crate::analysis::Analysed;
-
-/// How many answers are remembered: those that were computed last.
-const MOST: usize = 256;
-/// The most bytes of rows, and of draws and public rows, of one that is remembered.
+/// The most bytes of rows, and of draws and public rows, that are remembered of one answer.
 const MOST_BYTES: usize = 64 << 10;
 
-/// The answers that were computed last.
-#[derive(Debug, Default)]
-pub(super) struct Computed(Mutex<VecDeque<Arc<Remembered>>>);
-
+/// The rows of an answer, with what they were computed from.
 #[derive(Debug)]
-struct Remembered {
-    /// Held, so that no other comes to lie at its address.
-    analysed: Arc<Analysed>,
+pub(super) struct Computed {
     drawn: Vec<RecordBatch>,
     known: Vec<Vec<RecordBatch>>,
     rows: Vec<RecordBatch>,
 }
 
 impl Computed {
-    /// The rows that were computed from the same.
-    pub(super) fn earlier(
-        &self,
-        analysed: &Arc<Analysed>,
-        drawn: &[RecordBatch],
-        known: &[Vec<RecordBatch>],
-    ) -> Option<Vec<RecordBatch>> {
-        let of_analysis = {
-            let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.iter().find(|earlier| Arc::ptr_eq(&earlier.analysed, analysed)).cloned()
-        };
-        of_analysis
-            .filter(|earlier| earlier.drawn == drawn && earlier.known == known)
-            .map(|earlier| earlier.rows.clone())
-    }
-
-    /// Remembers rows, unless there are many, or they would be others at another time.
-    pub(super) fn remember(
-        &self,
-        analysed: &Arc<Analysed>,
-        drawn: &[RecordBatch],
-        known: &[Vec<RecordBatch>],
-        rows: &[RecordBatch],
-    ) {
+    /// What is remembered of an answer; `None` where it is large.
+    pub(super) fn new(drawn: &[RecordBatch], known: &[Vec<RecordBatch>], rows: &[RecordBatch]) -> Option<Self> {
         let all = drawn.iter().chain(known.iter().flatten()).chain(rows);
         let bytes: usize = all.flat_map(RecordBatch::columns).map(Array::get_array_memory_size).sum();
-        if bytes > MOST_BYTES || !is_fixed(analysed.post()) {
-            return;
-        }
-        let (analysed, drawn) = (Arc::clone(analysed), drawn.to_vec());
-        let computed = Arc::new(Remembered { analysed, drawn, known: known.to_vec(), rows: rows.to_vec() });
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.retain(|earlier| !Arc::ptr_eq(&earlier.analysed, &computed.analysed));
-        remembered.push_back(computed);
-        while remembered.len() > MOST {
-            remembered.pop_front();
-        }
+        let computed = || Self { drawn: drawn.to_vec(), known: known.to_vec(), rows: rows.to_vec() };
+        (bytes <= MOST_BYTES).then(computed)
+    }
+
+    /// The rows, if they were computed from the same.
+    pub(super) fn of(&self, drawn: &[RecordBatch], known: &[Vec<RecordBatch>]) -> Option<Vec<RecordBatch>> {
+        (self.drawn == drawn && self.known == known).then(|| self.rows.clone())
     }
 }
 
 /// Whether a plan's rows follow from its inputs, whenever it runs.
-fn is_fixed(plan: &LogicalPlan) -> bool {
+pub(super) fn is_fixed(plan: &LogicalPlan) -> bool {
     let mut fixed = true;
     let mut look = |expr: &Expr| {
-        fixed &=
-            !matches!(expr, Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable);
+        let volatility = match expr {
+            Expr::ScalarFunction(call) => call.func.signature().volatility,
+            Expr::AggregateFunction(call) => call.func.signature().volatility,
+            Expr::WindowFunction(call) => call.fun.signature().volatility,
+            _ => Volatility::Immutable,
+        };
+        fixed &= volatility == Volatility::Immutable;
         Ok(if fixed { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     };
     let looked = plan.apply_with_subqueries(|node| node.apply_expressions(|expr| expr.apply(&mut look)));

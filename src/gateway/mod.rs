@@ -158,7 +158,6 @@ pub struct Gateway {
     evidence: anchoring::Evidence,
     alerts: alerts::Alerts,
     analyses: analyses::Analyses,
-    computed: computed::Computed,
     refusals: refusals::Refusals,
     in_flight: in_flight::InFlight,
     admission: Admission,
@@ -231,7 +230,6 @@ impl Gateway {
             engine,
             store,
             analyses: analyses::Analyses::default(),
-            computed: computed::Computed::default(),
             in_flight: in_flight::InFlight::default(),
             admission: Admission::new(AdmissionLimits {
                 running: config.engine.max_concurrent_queries,

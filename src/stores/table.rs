@@ -72,7 +72,9 @@ impl TableProvider for FilesTable {
         let format = ParquetFormat::default();
         let source = format.file_source(TableSchema::from(Arc::clone(&self.schema)));
         let mut statistics = Statistics::new_unknown(&self.schema);
-        if let Some(rows) = self.rows {
+        // A planner that holds no side of a join, as one for a cluster, has no use for it.
+        let is_asked = state.config_options().optimizer.hash_join_single_partition_threshold_rows > 0;
+        if let Some(rows) = self.rows.filter(|_| is_asked) {
             // Nothing is answered from what is not exact.
             statistics.num_rows = Precision::Inexact(rows);
         }

@@ -15,8 +15,8 @@ fn batch(rows: usize, seed: usize) -> RecordBatch {
         let at = (row * 7 + seed) % 11;
         TEXTS.get(at).copied().or((at > 8).then_some("other"))
     };
-    let views: ArrayRef = Arc::new(StringViewArray::from_iter((0..rows).map(text)));
-    let plain: ArrayRef = Arc::new(StringArray::from_iter((0..rows).map(|row| text(row + 1))));
+    let views: ArrayRef = Arc::new((0..rows).map(text).collect::<StringViewArray>());
+    let plain: ArrayRef = Arc::new((0..rows).map(|row| text(row + 1)).collect::<StringArray>());
     // A slice: its buffers begin before its rows.
     RecordBatch::try_from_iter_with_nullable([("key", views, true), ("plain", plain, true)]).unwrap().slice(3, rows - 3)
 }

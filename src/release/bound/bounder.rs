@@ -346,6 +346,17 @@ impl Histogram {
     /// Adds a weight to the candidate of each row that has one.
     #[inline]
     fn add(&mut self, of_rows: &[u32], weight: u64, candidates: &Candidates) {
+        if let Self::Few(few) = self
+            // A pair is as large as two weights.
+            && (few.len() + of_rows.len()) * 2 > candidates.count as usize
+        {
+            let mut weights = vec![0u64; candidates.count as usize];
+            for (candidate, weight) in few.iter() {
+                let sum = &mut weights[*candidate as usize];
+                *sum = sum.saturating_add(*weight);
+            }
+            *self = Self::All(weights);
+        }
         match self {
             Self::All(weights) => {
                 for candidate in of_rows {
@@ -359,15 +370,6 @@ impl Histogram {
                 few.extend(
                     of_rows.iter().filter(|candidate| **candidate != NO_CANDIDATE).map(|of_row| (*of_row, weight)),
                 );
-                // A pair is as large as two weights.
-                if few.len() * 2 > candidates.count as usize {
-                    let mut weights = vec![0u64; candidates.count as usize];
-                    for (candidate, weight) in few.iter() {
-                        let sum = &mut weights[*candidate as usize];
-                        *sum = sum.saturating_add(*weight);
-                    }
-                    *self = Self::All(weights);
-                }
             }
         }
     }

@@ -220,7 +220,7 @@ impl Records {
     /// Where runs of one unit in one group begin among the first `len` records of one row each. A run has at most 255 rows, as many
     /// as a record holds; steps are below 2^54 ([`super::super::Lattice`]), so that their sum fits.
     fn starts_of_runs(&self, len: usize) -> Vec<u32> {
-        // Without a branch on what the rows hold, which would be guessed wrong at most starts.
+        #[allow(clippy::needless_bitwise_bool, reason = "a branch would be guessed wrong at most starts")]
         fn of<T: PartialEq>(ids: &[T], groups: &[u32]) -> Vec<u32> {
             let mut starts = vec![0; groups.len()];
             let mut count = 0;
