@@ -57,3 +57,20 @@ async fn of_two_gateways_that_draw_one_is_shown() {
     assert_eq!((of_kind("shown"), of_kind("answer")), (12, 36));
     drop(dir);
 }
+
+/// The same where nothing can be computed from the draws: both tell of the one that was kept, and of no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_gateways_that_draw_an_error_tells_of_one() {
+    let (one, _dir) = gateway(config::Engine::default()).await;
+    let other = Gateway::open(&one.config).await.unwrap();
+    for hour in 1..=12 {
+        let count = format!("(SELECT count(*) AS n FROM united.flights WHERE hour > {hour}) AS t");
+        let fails = format!("SELECT CAST(CAST(n AS VARCHAR) || 'x' AS BIGINT) AS broken FROM {count}");
+        let told = tokio::join!(ask(&one, "a", &fails, false), ask(&other, "a", &fails, false));
+        let kept = ask(&one, "a", &format!("SELECT n FROM {count}"), false).await.unwrap();
+        assert!(kept.privacy.cached);
+        let (first, second) = (told.0.unwrap_err(), told.1.unwrap_err());
+        assert!(first.detail.contains(&format!("{}x", number(&kept))), "{first}");
+        assert_eq!(first, second);
+    }
+}
