@@ -97,14 +97,16 @@ impl Reader {
         Statement::new(begin).execute(self.on(), doing).await.map(|_| ())
     }
 
-    /// Lets each statement run as long as reading all of a large ledger takes: for reports and checks. Only PostgreSQL ends
-    /// statements by itself. The connection is not used again, since the next who reads is not to wait so long.
+    /// Lets each statement run as long as reading all of a large ledger takes, and read it in the order in which it lies: for
+    /// reports and checks. Only PostgreSQL ends statements by itself. The connection is not used again, since the next who
+    /// reads is not to wait so long.
     pub(super) async fn take_time(&mut self, doing: &'static str) -> Result<(), LedgerError> {
         match self {
             Self::Sqlite(_) => return Ok(()),
             Self::Postgres(connection) => connection.close_on_drop(),
         }
-        Statement::new("SET statement_timeout = '30min'").execute(self.on(), doing).await.map(|_| ())
+        Statement::new("SET statement_timeout = '30min'").execute(self.on(), doing).await?;
+        Statement::new("SET enable_seqscan = on").execute(self.on(), doing).await.map(|_| ())
     }
 
     /// Ends the view.

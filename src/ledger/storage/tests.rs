@@ -1,4 +1,4 @@
-//! What only the SQLite storage can be asked: faults, damage, other processes' locks, and what is in the file.
+//! What only one storage can be asked: how PostgreSQL reads; of SQLite faults, damage, other processes' locks, and what is in the file.
 
 use std::time::{Duration, Instant};
 
@@ -439,4 +439,48 @@ async fn to_look_at_a_ledger_makes_none() {
     // One that was made is looked at.
     drop(open(&url).await.unwrap());
     open_existing(&url).await.unwrap().check().await.unwrap();
+}
+
+/// How often the server read `charges` whole, and by an index, in all sessions that have ended.
+async fn scans(server: &str) -> (i64, i64) {
+    let mut connection = sqlx::PgConnection::connect(server).await.unwrap();
+    let counted = "SELECT seq_scan, coalesce(idx_scan, 0) FROM pg_stat_user_tables \
+                   WHERE relname = 'charges' AND schemaname = current_schema()";
+    let row: (i64, i64) = sqlx::query_as(counted).fetch_one(&mut connection).await.unwrap();
+    row
+}
+
+#[tokio::test]
+async fn postgres_finds_charges_by_index_however_few_there_were_when_it_planned() {
+    let server = super::super::tests::postgres("charges by index").await;
+    let store = Storage::open(&server).await.unwrap();
+    store.add_consumer("dot", None, &OPERATOR).await.unwrap();
+    drop(store);
+    // What making the schema read is counted soon after its connection is gone.
+    let mut before = scans(&server).await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = scans(&server).await;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    let store = Storage::open(&server).await.unwrap();
+    // As many at once as a batch of a busy gateway has: the more, the sooner the server would read a small table whole.
+    for batch in 0..4 {
+        let charges: Vec<Charge> = (0..60).map(|at| charge(60 * batch + at, 1)).collect();
+        store.charge_all(&charges).await.unwrap();
+    }
+    drop(store);
+    let mut after = scans(&server).await;
+    for _ in 0..100 {
+        if after.1 > before.1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        after = scans(&server).await;
+    }
+    assert!(after.1 > before.1, "nothing was counted: {before:?}, {after:?}");
+    assert_eq!(after.0, before.0, "the charges were read whole");
 }

@@ -49,7 +49,7 @@ impl Contributions {
     /// # Errors
     /// When a column has another type than the specification was made for, or a row has no unit.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let records = self.recorder.records(batch)?.merged();
+        let (records, _) = self.recorder.records(batch)?;
         self.shards.add(&records);
         Ok(())
     }

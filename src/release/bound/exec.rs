@@ -331,7 +331,7 @@ impl Work {
         let mut recorder = self.recorder()?;
         let mut bounder = Bounder::new(&self.spec, self.key);
         while let Some(batch) = rows.next().await {
-            let records = recorder.records(&batch?)?;
+            let (records, _) = recorder.records(&batch?)?;
             bounder.grow(recorder.codes.len());
             let codes = &recorder.codes;
             for at in 0..records.len() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch ── Recorder ──▶ Records ──▶ Shards ──▶ Bounder ──▶ GroupSums        rows in any order
-//!          codes, ids       │                     ▲
+//!    runs, codes, ids      │                     ▲
 //!                           └──── Sorted ─────────┘                         rows that come unit after unit
 //! ```
 //!
@@ -14,6 +14,7 @@ mod contributions;
 mod exec;
 mod identity;
 mod records;
+mod runs;
 mod shards;
 mod sorted;
 mod sums;

@@ -18,12 +18,10 @@ use super::super::spec::{MeasureKind, ReleaseSpec};
 use super::SelectionKey;
 use super::codes::{Codes, one_form_of_floats};
 use super::identity::{Identities, Ids, keyed};
+use super::runs::Runs;
 
 /// The candidate of a row that has no value.
 pub(super) const NO_CANDIDATE: u32 = u32::MAX;
-
-/// How many records are looked at for runs before all are.
-const LOOK: usize = 512;
 
 /// Some rows, or runs of rows of one unit in one group.
 pub(super) struct Records {
@@ -188,79 +186,11 @@ impl Records {
         }
     }
 
-    /// Rows beside each other of one unit in one group as one record, where that leaves at most half as many. Distinct
-    /// values and candidates are of single rows, so that records with them stay as they are.
-    pub(super) fn merged(self) -> Self {
-        if !self.candidates.is_empty()
-            || self.measures.iter().any(|gathered| matches!(gathered.values, Values::Hashes(_)))
-        {
-            return self;
-        }
-        // A look at the first of them tells most batches without runs.
-        let look = self.len().min(LOOK);
-        if self.starts_of_runs(look).len() * 4 > look * 3 {
-            return self;
-        }
-        let starts = self.starts_of_runs(self.len());
-        if starts.len() * 2 > self.len() {
-            return self;
-        }
-        let mut merged = self.like();
-        merged.append(&self, &starts);
-        merged.rows = sums_of_runs(&starts, &self.rows);
-        for (to, from) in merged.measures.iter_mut().zip(&self.measures) {
-            to.counted = from.counted.as_ref().map(|counted| sums_of_runs(&starts, counted));
-            if let (Values::Steps(to), Values::Steps(from)) = (&mut to.values, &from.values) {
-                *to = sums_of_runs(&starts, from);
-            }
-        }
-        merged
-    }
-
-    /// Where runs of one unit in one group begin among the first `len` records of one row each. A run has at most 255 rows, as many
-    /// as a record holds; steps are below 2^54 ([`super::super::Lattice`]), so that their sum fits.
-    fn starts_of_runs(&self, len: usize) -> Vec<u32> {
-        #[allow(clippy::needless_bitwise_bool, reason = "a branch would be guessed wrong at most starts")]
-        fn of<T: PartialEq>(ids: &[T], groups: &[u32]) -> Vec<u32> {
-            let mut starts = vec![0; groups.len()];
-            let mut count = 0;
-            for (block, groups) in groups.chunks(usize::from(u8::MAX)).enumerate() {
-                let begin = block * usize::from(u8::MAX);
-                let ids = &ids[begin..begin + groups.len()];
-                starts[count] = begin as u32;
-                count += 1;
-                for (at, (ids, groups)) in ids.windows(2).zip(groups.windows(2)).enumerate() {
-                    starts[count] = (begin + at + 1) as u32;
-                    count += usize::from((ids[0] != ids[1]) | (groups[0] != groups[1]));
-                }
-            }
-            starts.truncate(count);
-            starts
-        }
-        match &self.ids {
-            Ids::Narrow(ids) => of(&ids[..len], &self.groups[..len]),
-            Ids::Wide(ids) => of(&ids[..len], &self.groups[..len]),
-        }
-    }
-
     /// Appends a range of `from`.
     pub(super) fn append_range(&mut self, from: &Self, range: Range<usize>) {
         let order: Vec<u32> = (range.start as u32..range.end as u32).collect();
         self.append(from, &order);
     }
-}
-
-/// The sums of the values of each run.
-fn sums_of_runs<T: Copy + Default + std::ops::AddAssign>(starts: &[u32], values: &[T]) -> Vec<T> {
-    let ends = starts.iter().skip(1).map(|start| *start as usize).chain(std::iter::once(values.len()));
-    let sum = |(start, end): (&u32, usize)| {
-        let mut sum = T::default();
-        for value in &values[*start as usize..end] {
-            sum += *value;
-        }
-        sum
-    };
-    starts.iter().zip(ends).map(sum).collect()
 }
 
 /// Makes records of batches.
@@ -270,6 +200,8 @@ pub(super) struct Recorder {
     identities: Identities,
     /// The groups that were met.
     pub(super) codes: Codes,
+    /// Whether something is of single rows: distinct values, or the candidates of a quantile.
+    of_single_rows: bool,
     /// Filled anew for each batch.
     converters: Vec<Option<RowConverter>>,
 }
@@ -293,7 +225,9 @@ impl Recorder {
                 _ => Ok(None),
             })
             .collect::<Result<_>>()?;
-        Ok(Self { spec, key, identities, codes, converters })
+        let of_single_rows = !spec.histograms.is_empty()
+            || spec.measures.iter().any(|measure| matches!(measure.kind, MeasureKind::Distinct { .. }));
+        Ok(Self { spec, key, identities, codes, of_single_rows, converters })
     }
 
     /// Whether rows of units beside each other can be told to be in order.
@@ -320,16 +254,20 @@ impl Recorder {
         }
     }
 
-    /// A record for each row.
+    /// A record for each row, or for each run of rows where that leaves at most half as many; and the unit of each.
     ///
     /// # Errors
     /// When a column has another type than the specification was made for, or a row has no unit.
-    pub(super) fn records(&mut self, batch: &RecordBatch) -> Result<Records> {
+    pub(super) fn records(&mut self, batch: &RecordBatch) -> Result<(Records, ArrayRef)> {
         let spec = std::sync::Arc::clone(&self.spec);
         let rows = batch.num_rows();
-        let ids = self.identities.of(&batch.columns()[..spec.unit_width()])?;
-        let keys = &batch.columns()[spec.key_column(0)..spec.key_column(spec.keys.len())];
-        let groups = self.codes.of(keys, rows)?;
+        let named = &batch.columns()[..spec.key_column(spec.keys.len())];
+        let runs = if self.of_single_rows { None } else { Runs::of(named, rows)? };
+        let firsts = runs.as_ref().map(|runs| runs.firsts(named)).transpose()?;
+        let named = firsts.as_deref().unwrap_or(named);
+        let count = runs.as_ref().map_or(rows, Runs::len);
+        let ids = self.identities.of(&named[..spec.unit_width()])?;
+        let groups = self.codes.of(&named[spec.unit_width()..], count)?;
         let mut measures = Vec::with_capacity(spec.measures.len());
         for (measure, converter) in spec.measures.iter().zip(&self.converters) {
             let filter = measure.filter.map(|filter| batch.column(spec.filter_column(filter)).as_boolean());
@@ -349,7 +287,11 @@ impl Recorder {
                             *step *= i64::from(counts);
                         }
                     }
-                    Values::Steps(steps)
+                    // Steps are below 2^54 ([`super::super::Lattice`]), so that the sum of a run fits.
+                    Values::Steps(match &runs {
+                        Some(runs) => runs.sums(&steps),
+                        None => steps,
+                    })
                 }
                 (MeasureKind::Distinct { .. }, Some(argument), Some(converter)) => {
                     let values = converter.convert_columns(&[one_form_of_floats(argument)])?;
@@ -357,7 +299,11 @@ impl Recorder {
                 }
                 _ => Values::None,
             };
-            let counted = mask.map(|mask| mask.values().iter().map(u8::from).collect());
+            let counted = mask.map(|mask| mask.values().iter().map(u8::from).collect::<Vec<u8>>());
+            let counted = match (counted, &runs) {
+                (Some(counted), Some(runs)) => Some(runs.sums(&counted)),
+                (counted, _) => counted,
+            };
             measures.push(Gathered { counted, values });
         }
         let mut candidates = Vec::with_capacity(spec.histograms.len());
@@ -377,7 +323,8 @@ impl Recorder {
             }
             candidates.push(of_rows);
         }
-        Ok(Records { ids, groups, rows: vec![1; rows], measures, candidates })
+        let rows = runs.map_or_else(|| vec![1; rows], |runs| runs.lengths());
+        Ok((Records { ids, groups, rows, measures, candidates }, ArrayRef::clone(&named[0])))
     }
 }
 

@@ -85,12 +85,12 @@ impl Sorted {
     /// # Errors
     /// When a column has another type than the specification was made for.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<bool> {
-        let records = self.recorder.records(batch)?;
+        let (records, unit) = self.recorder.records(batch)?;
         if records.len() == 0 {
             return Ok(true);
         }
         self.bounder.grow(self.recorder.codes.len());
-        let order = Order::of(batch.column(0), &records.ids)?;
+        let order = Order::of(&unit, &records.ids)?;
         let mut starts = starts(&records.ids).into_iter().peekable();
         while let Some(start) = starts.next() {
             let end = starts.peek().copied();

@@ -51,19 +51,37 @@ fn row() -> impl Strategy<Value = Row> {
         .prop_map(|(unit, epoch, key, other, value, passes)| Row { unit, epoch, key, other, value, passes })
 }
 
+/// Rows of which some come many times, one after the other, with other values: more than one record holds, too.
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let times = prop_oneof![12 => Just(1usize), 12 => 2..6usize, 1 => 250..520usize];
+    prop::collection::vec((row(), times), 0..150).prop_map(|rows| {
+        let again = |(row, times): &(Row, usize)| {
+            let row = row.clone();
+            (0..*times).map(move |at| {
+                let value = row.value.map(|value| if at % 7 == 3 { f64::NAN } else { value - 0.3 * (at % 5) as f64 });
+                Row { value, passes: row.passes.map(|passes| passes ^ (at % 3 == 1)), ..row.clone() }
+            })
+        };
+        rows.iter().flat_map(again).collect()
+    })
+}
+
 /// How the input is laid out.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     text_units: bool,
     dictionaries: bool,
     epochs: bool,
+    /// Whether something is of single rows, so that no runs are made.
+    single_rows: bool,
 }
 
 fn layout() -> impl Strategy<Value = Layout> {
-    any::<(bool, bool, bool)>().prop_map(|(text_units, dictionaries, epochs)| Layout {
+    any::<(bool, bool, bool, bool)>().prop_map(|(text_units, dictionaries, epochs, single_rows)| Layout {
         text_units,
         dictionaries,
         epochs,
+        single_rows,
     })
 }
 
@@ -76,24 +94,27 @@ fn spec(layout: Layout, bounds: ContributionBounds, sets: bool) -> ReleaseSpec {
     if sets {
         keys.push(Arc::new(Field::new("set", DataType::Int32, true)));
     }
+    let mut measures = vec![
+        Measure { kind: MeasureKind::Rows, filter: None },
+        Measure { kind: MeasureKind::Rows, filter: Some(0) },
+        Measure { kind: MeasureKind::Values { argument: 0 }, filter: None },
+        sum(false, None),
+        sum(true, Some(0)),
+        Measure { kind: MeasureKind::Units, filter: Some(0) },
+    ];
+    let mut histograms = Vec::new();
+    if layout.single_rows {
+        measures.push(Measure { kind: MeasureKind::Distinct { argument: 0 }, filter: None });
+        histograms.push(Histogram { argument: 0, filter: None, candidates });
+        histograms.push(Histogram { argument: 0, filter: Some(0), candidates });
+    }
     ReleaseSpec {
         unit_domain: "person".into(),
         keys,
         arguments: 1,
         filters: 1,
-        measures: vec![
-            Measure { kind: MeasureKind::Rows, filter: None },
-            Measure { kind: MeasureKind::Rows, filter: Some(0) },
-            Measure { kind: MeasureKind::Values { argument: 0 }, filter: None },
-            sum(false, None),
-            sum(true, Some(0)),
-            Measure { kind: MeasureKind::Units, filter: Some(0) },
-            Measure { kind: MeasureKind::Distinct { argument: 0 }, filter: None },
-        ],
-        histograms: vec![
-            Histogram { argument: 0, filter: None, candidates },
-            Histogram { argument: 0, filter: Some(0), candidates },
-        ],
+        measures,
+        histograms,
         quantiles: Vec::new(),
         outputs: Vec::new(),
         bounds,
@@ -244,7 +265,7 @@ fn is_chosen(spec: &ReleaseSpec, rows: &[Row]) -> bool {
         .as_ref()
         .map_or(spec.bounds.groups, |sets| sets.groups.iter().map(|(_, groups)| *groups).min().unwrap_or_default());
     groups.values().any(|groups| groups.len() as u64 > least)
-        || values.values().any(|values| values.len() as u64 > spec.bounds.rows)
+        || (!spec.histograms.is_empty() && values.values().any(|values| values.len() as u64 > spec.bounds.rows))
 }
 
 fn split(batches: Vec<RecordBatch>, partitions: usize) -> Vec<Vec<RecordBatch>> {
@@ -262,13 +283,13 @@ proptest! {
     /// are the reference's.
     #[test]
     fn every_path_bounds_alike(
-        rows in prop::collection::vec(row(), 0..150),
+        rows in rows(),
         layout in layout(),
         sets in any::<bool>(),
         groups in 2..9u64,
         per_group in 1..6u64,
         total in prop::option::of(1..20u64),
-        batch_rows in 1..60usize,
+        batch_rows in prop_oneof![3 => 1..60usize, 1 => Just(1_000)],
         partitions in 1..4usize,
     ) {
         let bounds = ContributionBounds { groups, rows: per_group, total_rows: total.map(|total| total.max(per_group)) };
@@ -326,7 +347,7 @@ proptest! {
 
 #[test]
 fn rows_go_to_disk_when_memory_is_short() {
-    let layout = Layout { text_units: true, dictionaries: false, epochs: false };
+    let layout = Layout { text_units: true, dictionaries: false, epochs: false, single_rows: true };
     let bounds = ContributionBounds { groups: 3, rows: 2, total_rows: None };
     let spec = Arc::new(spec(layout, bounds, false));
     let schema = input(layout, &spec);
@@ -354,7 +375,7 @@ fn rows_go_to_disk_when_memory_is_short() {
 #[test]
 fn segments_that_share_more_than_a_border_are_no_order() {
     let sorted_in = |partitions: &[&[i64]]| {
-        let layout = Layout { text_units: false, dictionaries: false, epochs: false };
+        let layout = Layout { text_units: false, dictionaries: false, epochs: false, single_rows: true };
         let bounds = ContributionBounds { groups: 3, rows: 2, total_rows: None };
         let spec = Arc::new(spec(layout, bounds, false));
         let schema = input(layout, &spec);
