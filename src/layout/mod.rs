@@ -14,6 +14,7 @@ mod error;
 mod groups;
 mod input;
 mod inspect;
+mod place;
 mod staging;
 mod survey;
 #[cfg(test)]

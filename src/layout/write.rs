@@ -5,10 +5,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::Column;
-use datafusion::logical_expr::Expr;
-use datafusion::prelude::SessionContext;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::expressions::Column;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{SessionContext, ident};
 use futures::TryStreamExt;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
@@ -20,6 +24,7 @@ use parquet::schema::types::ColumnPath;
 use super::error::LayoutError;
 use super::groups::{Group, Groups};
 use super::input::Input;
+use super::place::PlaceExec;
 use super::survey::with_dictionaries;
 use super::{Codec, Form, Progress, Stage};
 
@@ -79,19 +84,20 @@ pub(super) async fn write(
     to: &Target,
     progress: &Progress,
 ) -> Result<Vec<PathBuf>, LayoutError> {
-    let column = |at: usize| Expr::Column(Column::from_name(input.schema.field(at).name()));
     let mut rows = input.rows_of(context)?;
     if form.drop_rows_without_unit {
-        rows = rows.filter(column(input.unit).is_not_null())?;
+        rows = rows.filter(ident(input.unit_name()).is_not_null())?;
     }
-    let by = [Some(input.unit), input.then_by].into_iter().flatten();
-    let mut sorted = rows.sort(by.map(|at| column(at).sort(true, false)).collect())?.execute_stream().await?;
+    let task = Arc::new(rows.task_ctx());
+    let mut sorted = execute_stream(sorted(rows.create_physical_plan().await?, input)?, task)?;
     let data_type = input.schema.field(input.unit).data_type();
     let mut groups = Groups::new(form.row_group_rows, input.unit, data_type)?;
     let mut files = Files { to, shape, most_bytes: form.file_bytes, written: Vec::new(), open: None };
     let (mut done, all) = (0, input.rows());
+    let columns: Vec<usize> = (0..input.schema.fields().len()).collect();
     while let Some(batch) = sorted.try_next().await? {
         done += batch.num_rows() as u64;
+        let batch = batch.project(&columns)?;
         for group in groups.push(batch)? {
             files.take(&group)?;
         }
@@ -101,6 +107,22 @@ pub(super) async fn write(
         files.take(&group)?;
     }
     files.finish()
+}
+
+/// Sorts the rows of `input`, each with its place at the end: by unit, and where two rows do not differ in what is sorted by, in the
+/// order in which they came.
+fn sorted(rows: Arc<dyn ExecutionPlan>, input: &Input) -> Result<Arc<dyn ExecutionPlan>, LayoutError> {
+    let rows: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::new(PlaceExec::new(rows))));
+    let schema = rows.schema();
+    let place = schema.fields().len() - 1;
+    let by = [Some(input.unit), input.then_by, Some(place)].into_iter().flatten().map(|at| {
+        let column = Arc::new(Column::new(schema.field(at).name(), at));
+        PhysicalSortExpr::new(column, SortOptions { descending: false, nulls_first: false })
+    });
+    let Some(by) = LexOrdering::new(by) else {
+        return Err(LayoutError::Unsorted);
+    };
+    Ok(Arc::new(SortExec::new(by, rows)))
 }
 
 /// Where files go.

@@ -16,19 +16,22 @@ pub(super) async fn load<'a>(
     on: On<'_>,
     keys: impl IntoIterator<Item = &'a str>,
 ) -> Result<HashMap<String, KnownAccount>, LedgerError> {
+    of_keys(keys).fetch_all(on, "reading accounts").await?.iter().map(known).collect()
+}
+
+/// What selects the accounts that [`known`] reads.
+pub(super) fn of_keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Statement {
     Statement::within(
         "SELECT storage_key, id, loss_kind, loss_steps, delta_steps FROM accounts WHERE storage_key",
         keys.into_iter().map(Value::from),
         "",
     )
-    .fetch_all(on, "reading accounts")
-    .await?
-    .iter()
-    .map(|row| {
-        let spent = Spent { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? };
-        Ok((row.text(0)?, KnownAccount { id: row.int(1)?, spent }))
-    })
-    .collect()
+}
+
+/// An account and its storage key.
+pub(super) fn known(row: &Row) -> Result<(String, KnownAccount), LedgerError> {
+    let spent = Spent { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? };
+    Ok((row.text(0)?, KnownAccount { id: row.int(1)?, spent }))
 }
 
 /// An account's row.

@@ -190,7 +190,7 @@ async fn charge(
     let decided = queries.iter().map(|charges| known.decide(charges, &mut writes)).collect();
     let written = !(writes.charges.is_empty() && writes.keys.is_empty());
     if written {
-        charging::write(transaction, &known, &writes).await?;
+        charging::write(transaction, &known, &writes)?;
     }
     Ok((decided, written))
 }

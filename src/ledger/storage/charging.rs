@@ -39,35 +39,55 @@ fn earlier(row: &Row) -> Result<Earlier, LedgerError> {
 /// Reads all that bears on `charges`.
 pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge]) -> Result<Known, LedgerError> {
     let mut known = Known {
-        consumers: consumers(transaction.on(), charges).await?,
         next_charge: transaction.state.next_charge,
         next_account: transaction.state.next_account,
         ..Known::default()
     };
+    let names: BTreeSet<&str> = charges.iter().map(|charge| charge.consumer.as_str()).collect();
     let releases: BTreeSet<[u8; 32]> = charges.iter().map(|charge| charge.release.0).collect();
-    let before = earlier!(" FROM charges c WHERE c.release_key");
-    let select = Statement::within(before, releases.into_iter().map(Value::from), "");
-    for row in select.fetch_all(transaction.on(), READING).await? {
+    let keys: BTreeSet<String> =
+        charges.iter().flat_map(|charge| &charge.accounts).map(|line| line.account.storage_key()).collect();
+    let select = [
+        Statement::within(
+            "SELECT name, agency, frozen FROM consumers WHERE name",
+            names.into_iter().map(Value::from),
+            "",
+        ),
+        Statement::within(
+            earlier!(" FROM charges c WHERE c.release_key"),
+            releases.into_iter().map(Value::from),
+            "",
+        ),
+        accounts::of_keys(keys.iter().map(String::as_str)),
+        Statement::within(
+            "SELECT account_key, id, loss_kind, loss_steps, delta_steps, expires_us FROM reservations \
+             WHERE state = 'held' AND account_key",
+            keys.iter().map(|key| Value::from(key.as_str())),
+            "",
+        ),
+    ];
+    let [consumers, charges_before, accounts, reserved] =
+        Statement::fetch_each(select, transaction.on(), READING).await?;
+    for row in consumers {
+        let consumer = KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 };
+        known.consumers.insert(row.text(0)?, consumer);
+    }
+    for row in charges_before {
         let earlier = earlier(&row)?;
         known.charges.entry(earlier.release).or_default().push(earlier);
     }
+    known.accounts = accounts.iter().map(accounts::known).collect::<Result<_, _>>()?;
+    for row in reserved {
+        let reserved = Reserved {
+            id: row.text(1)?.parse().map_err(|_| LedgerError::Corrupt { what: "reservation's identifier" })?,
+            cost: Cost { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? },
+            expires: time(row.int(5)?)?,
+        };
+        known.reserved.entry(row.text(0)?).or_default().push(reserved);
+    }
     load_keys(transaction.on(), charges, &mut known).await?;
     load_costs(transaction.on(), &mut known).await?;
-    let keys: BTreeSet<String> =
-        charges.iter().flat_map(|charge| &charge.accounts).map(|line| line.account.storage_key()).collect();
-    known.accounts = accounts::load(transaction.on(), keys.iter().map(String::as_str)).await?;
-    load_reserved(transaction.on(), &keys, &mut known).await?;
     Ok(known)
-}
-
-async fn consumers(on: On<'_>, charges: &[&Charge]) -> Result<HashMap<String, KnownConsumer>, LedgerError> {
-    let names: BTreeSet<&str> = charges.iter().map(|charge| charge.consumer.as_str()).collect();
-    Statement::within("SELECT name, agency, frozen FROM consumers WHERE name", names.into_iter().map(Value::from), "")
-        .fetch_all(on, "reading a consumer")
-        .await?
-        .iter()
-        .map(|row| Ok((row.text(0)?, KnownConsumer { agency: row.maybe_text(1)?, frozen: row.int(2)? != 0 })))
-        .collect()
 }
 
 /// The charges that the idempotency keys of `charges` were first used for.
@@ -133,26 +153,8 @@ pub(super) async fn costs_of(
     Ok(costs)
 }
 
-async fn load_reserved(on: On<'_>, keys: &BTreeSet<String>, known: &mut Known) -> Result<(), LedgerError> {
-    let select = Statement::within(
-        "SELECT account_key, id, loss_kind, loss_steps, delta_steps, expires_us FROM reservations \
-         WHERE state = 'held' AND account_key",
-        keys.iter().map(|key| Value::from(key.as_str())),
-        "",
-    );
-    for row in select.fetch_all(on, "reading reservations").await? {
-        let reserved = Reserved {
-            id: row.text(1)?.parse().map_err(|_| LedgerError::Corrupt { what: "reservation's identifier" })?,
-            cost: Cost { loss: loss(&row.text(2)?, row.int(3)?)?, delta: delta(row.int(4)?)? },
-            expires: time(row.int(5)?)?,
-        };
-        known.reserved.entry(row.text(0)?).or_default().push(reserved);
-    }
-    Ok(())
-}
-
-/// Writes what was decided: charges, lines, the accounts' new sums, keys, and the entries of the log.
-pub(super) async fn write(
+/// Has what was decided written at the end: charges, lines, the accounts' new sums, keys, and the entries of the log.
+pub(super) fn write(
     transaction: &mut Transaction<'_>,
     known: &Known,
     writes: &Writes<'_>,
@@ -191,28 +193,28 @@ pub(super) async fn write(
             new.charge.at.timestamp_micros().into(),
         ])
     });
-    let mut statements = vec![Statement::insert(
+    transaction.at_end(Statement::insert(
         "INSERT INTO charges (id, consumer, agency, release_key, precision, price, outcome, at_us, query_id, sql, purpose, \
          datasets, events, log_index, reservation, sum_base, sum_parts)",
         17,
         charges,
         "",
-    )];
-    statements.push(accounts::upsert(sums.into_values()));
-    statements.push(Statement::insert(
+    ));
+    transaction.at_end(accounts::upsert(sums.into_values()));
+    transaction.at_end(Statement::insert(
         "INSERT INTO charge_lines (charge, account, loss_kind, loss_steps, delta_steps, drawn_kind, drawn_steps)",
         7,
         lines,
         "",
     ));
-    statements.push(Statement::insert(
+    transaction.at_end(Statement::insert(
         "INSERT INTO charge_costs (charge, dataset, epoch, query_id, at_us, consumer, agency, purpose, loss_kind, loss_steps, \
          delta_steps)",
         11,
         costs,
         "",
     ));
-    statements.push(Statement::insert(
+    transaction.at_end(Statement::insert(
         "INSERT INTO idempotency_keys (consumer, key, request_hash, charge, used_us)",
         5,
         keys,
@@ -221,15 +223,11 @@ pub(super) async fn write(
     let posted = writes.charges.iter().filter_map(|new| new.charge.reservation);
     let posted: BTreeSet<String> = posted.map(|id| id.to_string()).collect();
     if !posted.is_empty() {
-        statements.push(Statement::within(
+        transaction.at_end(Statement::within(
             "UPDATE reservations SET state = 'posted' WHERE state = 'held' AND id",
             posted.into_iter().map(Value::from),
             "",
         ));
-    }
-    let doing = transaction.doing();
-    for statement in statements {
-        statement.execute(transaction.on(), doing).await?;
     }
     (transaction.state.next_charge, transaction.state.next_account) = (known.next_charge, known.next_account);
     Ok(())

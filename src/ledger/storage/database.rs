@@ -9,9 +9,10 @@
 
 use std::borrow::Cow;
 
+use futures::TryStreamExt;
 use sqlx::postgres::{PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, Row as _};
 
 use super::super::LedgerError;
 use super::lists::{self, Array};
@@ -280,6 +281,10 @@ enum Text {
 /// A text, its values, and whether it is kept prepared.
 type Prepared = (Cow<'static, str>, Vec<Value>, bool);
 
+/// The most values of statements that SQLite is given together. Lists have few lengths, and statements of few short lists few
+/// texts; those of long lists would have many.
+const MOST_TOGETHER: usize = 1024;
+
 impl Statement {
     /// A statement whose parameters are `$1`, `$2`, …
     pub(super) fn new(sql: &'static str) -> Self {
@@ -345,6 +350,62 @@ impl Statement {
                 done.map(|done| done.rows_affected()).map_err(failed)
             }
         }
+    }
+
+    /// Runs all of `statements`, one after the other.
+    pub(super) async fn execute_all(
+        statements: Vec<Self>,
+        mut on: On<'_>,
+        doing: &'static str,
+    ) -> Result<(), LedgerError> {
+        match on {
+            On::Sqlite(connection) => {
+                for (sql, values, keep) in together(statements)? {
+                    let query = of_values!(Sqlite, AssertSqlSafe(sql), values, keep);
+                    query.execute(&mut *connection).await.map_err(storage(doing))?;
+                }
+            }
+            On::Postgres(_) => {
+                for statement in statements {
+                    statement.execute(on.again(), doing).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `statements`, one after the other, and gives the rows of each.
+    pub(super) async fn fetch_each<const N: usize>(
+        statements: [Self; N],
+        mut on: On<'_>,
+        doing: &'static str,
+    ) -> Result<[Vec<Row>; N], LedgerError> {
+        const UNLIKE: LedgerError = LedgerError::Corrupt { what: "number of results" };
+        let mut results = [const { Vec::new() }; N];
+        match on {
+            On::Sqlite(connection) => {
+                let mut at = 0;
+                for (sql, values, keep) in together(statements)? {
+                    let query = of_values!(Sqlite, AssertSqlSafe(sql), values, keep);
+                    let mut found = (&mut *connection).fetch_many(query);
+                    while let Some(next) = found.try_next().await.map_err(storage(doing))? {
+                        match next {
+                            Either::Left(_end) => at += 1,
+                            Either::Right(row) => results.get_mut(at).ok_or(UNLIKE)?.push(Row::Sqlite(row)),
+                        }
+                    }
+                }
+                if at != N {
+                    return Err(UNLIKE);
+                }
+            }
+            On::Postgres(_) => {
+                for (statement, rows) in statements.into_iter().zip(&mut results) {
+                    *rows = statement.fetch_all(on.again(), doing).await?;
+                }
+            }
+        }
+        Ok(results)
     }
 
     /// Runs it and gives all of its rows.
@@ -421,6 +482,32 @@ impl Statement {
             }
         })
     }
+}
+
+/// The texts that SQLite is given for `statements`, short ones together in one text with the values of all: its thread is woken
+/// once for these, which for a few rows is most of what a statement takes.
+fn together(statements: impl IntoIterator<Item = Statement>) -> Result<Vec<Prepared>, LedgerError> {
+    let mut texts: Vec<Prepared> = Vec::new();
+    for statement in statements {
+        for (text, mut values, keep) in statement.for_sqlite()? {
+            let text = positional(Cow::Owned(text.into_owned()));
+            match texts.last_mut() {
+                // Parameters that have numbers are those of one statement.
+                Some((before, of_before, true))
+                    if keep
+                        && of_before.len() + values.len() <= MOST_TOGETHER
+                        && !before.contains('$')
+                        && !text.contains('$') =>
+                {
+                    before.to_mut().push_str("; ");
+                    before.to_mut().push_str(&text);
+                    of_before.append(&mut values);
+                }
+                _ => texts.push((text, values, keep)),
+            }
+        }
+    }
+    Ok(texts)
 }
 
 /// What PostgreSQL is given for a statement.

@@ -31,7 +31,7 @@ pub(super) fn record(
             column(reuse.cost.delta.steps()).into(),
         ]
     });
-    transaction.after_entries(Statement::insert(
+    transaction.at_end(Statement::insert(
         "INSERT INTO reuses (log_index, dataset, at_us, consumer, agency, purpose, loss_kind, loss_steps, delta_steps)",
         9,
         rows,

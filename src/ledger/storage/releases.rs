@@ -51,23 +51,24 @@ pub(super) async fn keep(
         return Ok((Vec::new(), false));
     }
     let charges = keeping.iter().map(|(draw, _)| draw.charge.0).collect::<BTreeSet<_>>();
-    let mut paid = HashMap::new();
-    let select = Statement::within(
+    let charges = Statement::within(
         "SELECT id, release_key, precision, price, datasets FROM charges WHERE id",
         charges.into_iter().map(Value::from),
         "",
     );
-    for row in select.fetch_all(transaction.on(), DOING).await? {
-        paid.insert(row.int(0)?, (ReleaseKey(row.hash(1)?), steps(row.int(2)?)?, row.hash(3)?, row.text(4)?));
-    }
     let keys = keeping.iter().map(|(draw, _)| draw.key).collect::<BTreeSet<_>>();
-    let mut held: HashMap<(ReleaseKey, u64, [u8; 32]), HeldRelease> = HashMap::new();
-    let select = Statement::within(
+    let draws = Statement::within(
         "SELECT precision, charge, payload, facts, release_key, price FROM held_releases WHERE release_key",
         keys.into_iter().map(|key| Value::from(key.0)),
         "",
     );
-    for row in select.fetch_all(transaction.on(), DOING).await? {
+    let [charges, draws] = Statement::fetch_each([charges, draws], transaction.on(), DOING).await?;
+    let mut paid = HashMap::new();
+    for row in charges {
+        paid.insert(row.int(0)?, (ReleaseKey(row.hash(1)?), steps(row.int(2)?)?, row.hash(3)?, row.text(4)?));
+    }
+    let mut held: HashMap<(ReleaseKey, u64, [u8; 32]), HeldRelease> = HashMap::new();
+    for row in draws {
         let release = held_release(&row)?;
         held.insert((ReleaseKey(row.hash(4)?), release.precision, row.hash(5)?), release);
     }
@@ -117,13 +118,12 @@ pub(super) async fn keep(
         kept.push(Ok((release, receipt)));
     }
     let new = !rows.is_empty();
-    let insert = Statement::insert(
+    transaction.at_end(Statement::insert(
         "INSERT INTO held_releases (release_key, precision, price, charge, payload, facts, kept_us, nonce)",
         8,
         rows,
         "",
-    );
-    insert.execute(transaction.on(), DOING).await?;
+    ));
     Ok((kept, new))
 }
 

@@ -80,15 +80,16 @@ pub(super) const STATE: &str = "SELECT log_size, log_edge, next_charge, next_acc
 
 /// Begins a transaction under the lock, and reads the state.
 async fn begin(connection: &mut Connection, doing: &'static str) -> Result<State, LedgerError> {
-    let (begin, lock) = match connection {
+    let lock = match connection {
         // `IMMEDIATE` takes the lock before the first read.
-        Connection::Sqlite(_) => ("BEGIN IMMEDIATE", STATE),
-        Connection::Postgres(_) => (
-            "BEGIN ISOLATION LEVEL READ COMMITTED",
-            "SELECT log_size, log_edge, next_charge, next_account, policies FROM state WHERE id = 1 FOR UPDATE",
-        ),
+        Connection::Sqlite(_) => {
+            "BEGIN IMMEDIATE; SELECT log_size, log_edge, next_charge, next_account, policies FROM state WHERE id = 1"
+        }
+        Connection::Postgres(_) => {
+            Statement::new("BEGIN ISOLATION LEVEL READ COMMITTED").execute(connection.on(), doing).await?;
+            "SELECT log_size, log_edge, next_charge, next_account, policies FROM state WHERE id = 1 FOR UPDATE"
+        }
     };
-    Statement::new(begin).execute(connection.on(), doing).await?;
     read_state(Statement::new(lock), connection.on(), doing).await
 }
 
@@ -130,7 +131,7 @@ pub(super) struct Transaction<'a> {
     entries: Vec<Appended>,
     /// Finished inner nodes that are not written yet.
     nodes: Vec<Node>,
-    /// What refers to appended entries, and so is written after them.
+    /// What is written after the entries.
     deferred: Vec<Statement>,
 }
 
@@ -173,8 +174,9 @@ impl Transaction<'_> {
         Ok(Receipt { log_index, leaf_hash })
     }
 
-    /// Runs `statement` once the entries that were appended before are written.
-    pub(super) fn after_entries(&mut self, statement: Statement) {
+    /// Runs `statement` when the transaction ends, after the entries that were appended are written. What reads what it writes
+    /// must not come before.
+    pub(super) fn at_end(&mut self, statement: Statement) {
         self.deferred.push(statement);
     }
 
@@ -207,10 +209,7 @@ impl Transaction<'_> {
             .bind(state.next_account)
             .bind(state.policies),
         );
-        for statement in statements {
-            statement.execute(self.connection.on(), doing).await?;
-        }
-        Ok(())
+        Statement::execute_all(statements, self.connection.on(), doing).await
     }
 
     /// Ends the transaction as `verdict` says. The log's new state comes back with the value where it was committed.

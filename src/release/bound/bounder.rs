@@ -25,9 +25,6 @@ use super::identity::{keyed, unit_of};
 use super::records::{Gathered, NO_CANDIDATE, Records, Values};
 use super::sums::{GroupSums, Sums, distinct};
 
-/// No slot.
-const NONE: u32 = u32::MAX;
-
 /// The keys of the groups that are known, from the one that is named on.
 pub(super) type KeysFrom<'a> = &'a dyn Fn(usize) -> Result<Vec<ArrayRef>>;
 
@@ -36,26 +33,31 @@ pub(super) struct Bounder {
     spec: Arc<ReleaseSpec>,
     chooser: Chooser,
     counted_units: Option<CountedUnits>,
-    /// By group, the slot that the unit at hand has for it.
-    slot_of: Vec<u32>,
     unit: UnitSlots,
     units: Vec<i64>,
     measures: Vec<Sums>,
     histograms: Vec<Vec<Histogram>>,
 }
 
-/// What the unit at hand has, by slot: one slot for each of its groups.
+/// What the unit at hand has, by slot: one slot for each of its groups. What is by slot or by record is never shortened, so that
+/// nothing is cleared for each unit; `count` says how much of it is this unit's.
 #[derive(Default)]
 struct UnitSlots {
+    /// By group, `base` and its slot on top; less than `base` where the unit has none.
+    slot_of: Vec<u32>,
+    base: u32,
+    /// How many slots there are.
+    count: usize,
     /// By slot, its group.
     groups: Vec<u32>,
-    /// By record, its slot; empty where there is one slot for all.
+    /// By record, its slot; of no use where there is one slot for all.
     slots: Vec<u32>,
     /// By slot, the rows of all its records.
     rows: Vec<u64>,
-    /// The slots that are kept.
+    /// Whether all slots are kept, else which.
+    keeps_all: bool,
     kept: Vec<u32>,
-    /// By slot, of the measure at hand: the rows that count, and their sum.
+    /// By slot, of the measure at hand: the rows that count where not all do, and their sum.
     counted: Vec<u64>,
     sums: Vec<i128>,
     /// Of a measure of distinct values: slots with their values' hashes.
@@ -69,7 +71,6 @@ impl Bounder {
         Self {
             chooser: Chooser::new(spec, key),
             counted_units: spec.epochs.as_ref().map(|_| CountedUnits::new(spec.measures.len())),
-            slot_of: Vec::new(),
             unit: UnitSlots::default(),
             units: Vec::new(),
             measures: spec.measures.iter().map(|measure| Sums::nothing(measure, 0)).collect(),
@@ -83,7 +84,7 @@ impl Bounder {
         if groups <= self.units.len() {
             return;
         }
-        self.slot_of.resize(groups, NONE);
+        self.unit.slot_of.resize(groups, 0);
         self.units.resize(groups, 0);
         self.measures.iter_mut().for_each(|sums| sums.resize(groups));
         self.histograms.iter_mut().for_each(|groups_of| groups_of.resize(groups, Histogram::default()));
@@ -96,7 +97,7 @@ impl Bounder {
     pub(super) fn size(&self) -> usize {
         let measures: usize = self.measures.iter().map(Sums::size).sum();
         let histograms: usize = self.histograms.iter().flatten().map(Histogram::size).sum();
-        self.slot_of.capacity() * 4 + self.units.capacity() * 8 + measures + histograms + self.chooser.size()
+        self.unit.slot_of.capacity() * 4 + self.units.capacity() * 8 + measures + histograms + self.chooser.size()
     }
 
     /// Bounds the unit `id`, all of whose records are those of `range`, whose groups are among those that there is room
@@ -106,12 +107,13 @@ impl Bounder {
     /// When keys cannot be hashed.
     pub(super) fn add(&mut self, id: u128, records: &Records, range: Range<usize>, keys: KeysFrom<'_>) -> Result<()> {
         let unit = &mut self.unit;
-        unit.place(&records.groups[range.clone()], &records.rows[range.clone()], &mut self.slot_of);
+        unit.place(&records.groups[range.clone()], &records.rows[range.clone()]);
         self.chooser.bound(id, unit, keys)?;
-        for slot in &unit.kept {
-            let group = unit.groups[*slot as usize] as usize;
-            let first = self.counted_units.as_mut().is_none_or(|counted| counted.is_first(id, group, 0));
-            self.units[group] += i64::from(first);
+        match &mut self.counted_units {
+            None => unit.each_kept(|_, group| self.units[group] += 1),
+            Some(counted) => {
+                unit.each_kept(|_, group| self.units[group] += i64::from(counted.is_first(id, group, 0)));
+            }
         }
         for (at, (measure, gathered)) in self.spec.measures.iter().zip(&records.measures).enumerate() {
             match (&mut self.measures[at], &gathered.values) {
@@ -131,12 +133,13 @@ impl Bounder {
                 (Sums::Whole(groups), _) => {
                     unit.sum(gathered, range.clone());
                     if let (MeasureKind::Units, Some(counted)) = (&measure.kind, &mut self.counted_units) {
-                        for slot in unit.kept.iter().filter(|slot| unit.counted[**slot as usize] > 0) {
-                            let group = unit.groups[*slot as usize] as usize;
-                            groups[group] += i128::from(counted.is_first(id, group, 1 + at));
-                        }
+                        let of_slot = unit.counted(gathered);
+                        unit.each_kept(|slot, group| {
+                            let counts = of_slot[slot] > 0 && counted.is_first(id, group, 1 + at);
+                            groups[group] += i128::from(counts);
+                        });
                     } else {
-                        unit.contribute(measure, &self.spec, groups);
+                        unit.contribute(measure, gathered, &self.spec, groups);
                     }
                 }
                 (Sums::Values(_), _) => return internal_err!("distinct values were not gathered"),
@@ -149,9 +152,6 @@ impl Bounder {
                 &histogram.candidates,
                 &mut self.histograms[at],
             );
-        }
-        for group in &unit.groups {
-            self.slot_of[*group as usize] = NONE;
         }
         Ok(())
     }
@@ -171,90 +171,134 @@ impl Bounder {
 
 impl UnitSlots {
     /// A slot for each group of the records, and how many rows are in it.
-    fn place(&mut self, groups: &[u32], rows: &[u8], slot_of: &mut [u32]) {
-        self.groups.clear();
-        self.slots.clear();
-        self.rows.clear();
-        if let Some(first) = groups.first().filter(|first| groups.iter().all(|group| group == *first)) {
-            self.groups.push(*first);
-            self.rows.push(rows.iter().map(|rows| u64::from(*rows)).sum());
-            return;
-        }
+    fn place(&mut self, groups: &[u32], rows: &[u8]) {
+        // What the last unit left lies below the base of this one.
+        self.base = match self.base.checked_add(self.count.max(1) as u32) {
+            Some(base) if base.checked_add(groups.len() as u32).is_some() => base,
+            _ => {
+                self.slot_of.fill(0);
+                1
+            }
+        };
         // One place more than there may be slots: a group is put where the next slot would be, and counts if it is one, so that
         // nothing is guessed.
-        self.groups.resize(groups.len() + 1, 0);
-        self.rows.resize(groups.len(), 0);
-        self.slots.resize(groups.len(), 0);
-        let (of_slot, rows_of_slot) = (&mut self.groups[..], &mut self.rows[..]);
+        if self.groups.len() <= groups.len() {
+            self.groups.resize(groups.len() + 1, 0);
+            self.rows.resize(groups.len() + 1, 0);
+            self.slots.resize(groups.len() + 1, 0);
+        }
+        if let Some(first) = groups.first().filter(|first| groups.iter().all(|group| group == *first)) {
+            self.groups[0] = *first;
+            self.rows[0] = rows.iter().map(|rows| u64::from(*rows)).sum();
+            self.count = 1;
+            return;
+        }
+        let (slot_of, of_slot, rows_of_slot) = (&mut self.slot_of[..], &mut self.groups[..], &mut self.rows[..]);
+        let base = self.base;
         let mut count = 0;
         for ((group, rows), slot) in groups.iter().zip(rows).zip(&mut self.slots) {
             let known = &mut slot_of[*group as usize];
-            let fresh = *known == NONE;
-            *slot = if fresh { count } else { *known };
-            *known = *slot;
+            let fresh = *known < base;
+            *slot = if fresh { count } else { *known - base };
+            *known = base + *slot;
             of_slot[count as usize] = *group;
             count += u32::from(fresh);
-            rows_of_slot[*slot as usize] += u64::from(*rows);
+            // Of a slot that is fresh, what an earlier unit left there does not count.
+            let rows_so_far = &mut rows_of_slot[*slot as usize];
+            *rows_so_far = (*rows_so_far & u64::from(fresh).wrapping_sub(1)) + u64::from(*rows);
         }
-        self.groups.truncate(count as usize);
-        self.rows.truncate(count as usize);
+        self.count = count as usize;
+    }
+
+    /// By slot, its group.
+    fn groups(&self) -> &[u32] {
+        &self.groups[..self.count]
+    }
+
+    /// By record, its slot; `None` where there is one slot for all.
+    fn slots(&self) -> Option<&[u32]> {
+        (self.count > 1).then_some(&self.slots)
+    }
+
+    /// Does something with each slot that is kept, and its group.
+    #[inline]
+    fn each_kept(&self, mut of: impl FnMut(usize, usize)) {
+        let groups = self.groups();
+        if self.keeps_all {
+            groups.iter().enumerate().for_each(|(slot, group)| of(slot, *group as usize));
+        } else {
+            self.kept.iter().for_each(|slot| of(*slot as usize, groups[*slot as usize] as usize));
+        }
     }
 
     /// What the records of `range` have of a measure, by slot.
     fn sum(&mut self, gathered: &Gathered, range: Range<usize>) {
-        self.counted.clear();
-        match &gathered.counted {
-            None => self.counted.extend_from_slice(&self.rows),
-            Some(counted) if self.slots.is_empty() => {
-                self.counted.push(counted[range.clone()].iter().map(|counted| u64::from(*counted)).sum());
-            }
-            Some(counted) => {
-                self.counted.resize(self.groups.len(), 0);
-                for (slot, counted) in self.slots.iter().zip(&counted[range.clone()]) {
-                    self.counted[*slot as usize] += u64::from(*counted);
+        let slots = if self.count > 1 { Some(&self.slots) } else { None };
+        if let Some(counted) = &gathered.counted {
+            let counted = &counted[range.clone()];
+            self.counted.clear();
+            match slots {
+                None => self.counted.push(counted.iter().map(|counted| u64::from(*counted)).sum()),
+                Some(slots) => {
+                    self.counted.resize(self.count, 0);
+                    for (slot, counted) in slots.iter().zip(counted) {
+                        self.counted[*slot as usize] += u64::from(*counted);
+                    }
                 }
             }
         }
         if let Values::Steps(steps) = &gathered.values {
+            let steps = &steps[range];
             self.sums.clear();
-            if self.slots.is_empty() {
-                self.sums.push(steps[range].iter().map(|steps| i128::from(*steps)).sum());
-                return;
-            }
-            self.sums.resize(self.groups.len(), 0);
-            for (slot, steps) in self.slots.iter().zip(&steps[range]) {
-                self.sums[*slot as usize] += i128::from(*steps);
+            match slots {
+                None => self.sums.push(steps.iter().map(|steps| i128::from(*steps)).sum()),
+                Some(slots) => {
+                    self.sums.resize(self.count, 0);
+                    for (slot, steps) in slots.iter().zip(steps) {
+                        self.sums[*slot as usize] += i128::from(*steps);
+                    }
+                }
             }
         }
     }
 
+    /// How many rows count of the measure at hand, by slot.
+    fn counted(&self, gathered: &Gathered) -> &[u64] {
+        if gathered.counted.is_some() { &self.counted } else { &self.rows[..self.count] }
+    }
+
     /// Adds what counts of the measure at hand to the sums of the groups: in each at most r rows' worth, over all at most R.
-    fn contribute(&self, measure: &Measure, spec: &ReleaseSpec, groups: &mut [i128]) {
+    fn contribute(&self, measure: &Measure, gathered: &Gathered, spec: &ReleaseSpec, groups: &mut [i128]) {
         let (rows, total_rows) = measure.rows(&spec.bounds);
         let is_sum = matches!(measure.kind, MeasureKind::Sum { .. });
+        let of_slot = self.counted(gathered);
         let total = total_rows.and_then(|total| {
-            let counted: u64 = self.kept.iter().map(|slot| self.counted[*slot as usize].min(rows)).sum();
+            let mut counted = 0u64;
+            self.each_kept(|slot, _| counted += of_slot[slot].min(rows));
             (counted > total).then_some((total, counted))
         });
-        for slot in &self.kept {
-            let at = *slot as usize;
-            let n = self.counted[at];
-            let counted = n.min(rows);
-            groups[self.groups[at] as usize] += match total {
-                // A count is its own sum of n ones.
-                None if !is_sum => i128::from(counted),
-                None if counted == n => self.sums[at],
-                None => scaled(self.sums[at], u128::from(counted), u128::from(n)),
-                Some((total, all)) => {
-                    let (numerator, denominator) =
-                        (u128::from(counted) * u128::from(total), u128::from(n) * u128::from(all));
-                    if is_sum {
-                        scaled(self.sums[at], numerator, denominator)
-                    } else {
-                        (u128::from(n) * numerator / denominator.max(1)) as i128
-                    }
-                }
-            };
+        match total {
+            // A count is its own sum of n ones.
+            None if !is_sum => self.each_kept(|slot, group| groups[group] += i128::from(of_slot[slot].min(rows))),
+            None => self.each_kept(|slot, group| {
+                let n = of_slot[slot];
+                let counted = n.min(rows);
+                groups[group] += if counted == n {
+                    self.sums[slot]
+                } else {
+                    scaled(self.sums[slot], u128::from(counted), u128::from(n))
+                };
+            }),
+            Some((total, all)) => self.each_kept(|slot, group| {
+                let n = of_slot[slot];
+                let numerator = u128::from(n.min(rows)) * u128::from(total);
+                let denominator = u128::from(n) * u128::from(all);
+                groups[group] += if is_sum {
+                    scaled(self.sums[slot], numerator, denominator)
+                } else {
+                    (u128::from(n) * numerator / denominator.max(1)) as i128
+                };
+            }),
         }
     }
 
@@ -263,53 +307,59 @@ impl UnitSlots {
         self.values.clear();
         for (at, hash) in hashes.iter().enumerate() {
             if counted.is_none_or(|counted| counted[at] > 0) {
-                self.values.push((self.slots.get(at).copied().unwrap_or(0), *hash));
+                self.values.push((self.slots().map_or(0, |slots| slots[at]), *hash));
             }
         }
         self.values.sort_unstable();
         self.values.dedup();
         self.is_kept.clear();
-        self.is_kept.resize(self.groups.len(), false);
-        self.kept.iter().for_each(|slot| self.is_kept[*slot as usize] = true);
+        self.is_kept.resize(self.count, self.keeps_all);
+        if !self.keeps_all {
+            self.kept.iter().for_each(|slot| self.is_kept[*slot as usize] = true);
+        }
     }
 
     /// The weights of the rows in the groups that are kept: at most r rows' worth in each, R over all.
     fn weigh(&mut self, of_rows: &[u32], spec: &ReleaseSpec, candidates: &Candidates, groups: &mut [Histogram]) {
+        let is_one = self.count == 1;
         self.counted.clear();
-        if self.slots.is_empty() {
+        if is_one {
             self.counted.push(of_rows.iter().map(|candidate| u64::from(*candidate != NO_CANDIDATE)).sum());
         } else {
-            self.counted.resize(self.groups.len(), 0);
+            self.counted.resize(self.count, 0);
             for (slot, candidate) in self.slots.iter().zip(of_rows) {
                 self.counted[*slot as usize] += u64::from(*candidate != NO_CANDIDATE);
             }
         }
         let bounds = &spec.bounds;
-        let all: u64 = self.kept.iter().map(|slot| self.counted[*slot as usize].min(bounds.rows)).sum();
+        let mut all = 0u64;
+        self.each_kept(|slot, _| all += self.counted[slot].min(bounds.rows));
         // By slot, the weight of one row: 0 where the group is not kept.
-        self.sums.clear();
-        self.sums.resize(self.groups.len(), 0);
-        for slot in &self.kept {
-            let n = self.counted[*slot as usize];
+        let mut weights = std::mem::take(&mut self.sums);
+        weights.clear();
+        weights.resize(self.count, 0);
+        self.each_kept(|slot, _| {
+            let n = self.counted[slot];
             // w = min(1, r/n), and R/all on top: both fractions at most one, and rounded down.
             let mut weight = u128::from(WHOLE) * u128::from(n.min(bounds.rows)) / u128::from(n.max(1));
             if let Some(total) = bounds.total_rows.filter(|total| all > *total) {
                 weight = weight * u128::from(total) / u128::from(all);
             }
-            self.sums[*slot as usize] = weight as i128;
-        }
-        if let (true, [group], [weight]) = (self.slots.is_empty(), &self.groups[..], &self.sums[..]) {
-            if *weight > 0 {
-                groups[*group as usize].add(of_rows, *weight as u64, candidates);
+            weights[slot] = weight as i128;
+        });
+        if is_one {
+            if weights[0] > 0 {
+                groups[self.groups[0] as usize].add(of_rows, weights[0] as u64, candidates);
             }
-            return;
-        }
-        for (slot, candidate) in self.slots.iter().zip(of_rows) {
-            let weight = self.sums[*slot as usize] as u64;
-            if weight > 0 {
-                groups[self.groups[*slot as usize] as usize].add(&[*candidate], weight, candidates);
+        } else {
+            for (slot, candidate) in self.slots.iter().zip(of_rows) {
+                let weight = weights[*slot as usize] as u64;
+                if weight > 0 {
+                    groups[self.groups[*slot as usize] as usize].add(&[*candidate], weight, candidates);
+                }
             }
         }
+        self.sums = weights;
     }
 }
 
@@ -450,10 +500,15 @@ impl Chooser {
     fn bound(&mut self, id: u128, unit: &mut UnitSlots, keys: KeysFrom<'_>) -> Result<()> {
         unit.kept.clear();
         let Some(sets) = self.sets.take() else {
-            unit.kept.extend(0..unit.groups.len() as u32);
+            unit.keeps_all = usize::try_from(self.groups).is_ok_and(|groups| unit.count <= groups);
+            if unit.keeps_all {
+                return Ok(());
+            }
+            unit.kept.extend(0..unit.count as u32);
             return self.keep(id, unit, 0, self.groups, keys);
         };
-        if let Some(most) = unit.groups.iter().max().filter(|most| **most as usize >= self.set_of.len()) {
+        unit.keeps_all = false;
+        if let Some(most) = unit.groups().iter().max().filter(|most| **most as usize >= self.set_of.len()) {
             sets_of(&sets, &keys(self.set_of.len())?, &mut self.set_of)?;
             if *most as usize >= self.set_of.len() {
                 return internal_err!("a group without a key");
@@ -462,7 +517,7 @@ impl Chooser {
         for (set, (_, groups)) in sets.groups.iter().enumerate() {
             let start = unit.kept.len();
             let of_set = |slot: &u32| self.set_of[unit.groups[*slot as usize] as usize] == set;
-            unit.kept.extend((0..unit.groups.len() as u32).filter(of_set));
+            unit.kept.extend((0..unit.count as u32).filter(of_set));
             self.keep(id, unit, start, *groups, keys)?;
         }
         self.sets = Some(sets);

@@ -9,10 +9,15 @@
 //! Data often comes order by order, or sorted by unit. What a unit adds is made of sums over its rows in a group, so that it is the
 //! same however these are put together. Units and keys are looked up once for a run.
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use std::num::Wrapping;
+use std::ops::{Add, Sub};
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, downcast_primitive_array};
 use arrow::compute::{partition, take};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
+
+use super::identity::{as_views, is_bytes};
 
 /// The most rows of a run: as many as a record holds.
 const LONGEST: usize = u8::MAX as usize;
@@ -22,52 +27,42 @@ const LOOK: usize = 512;
 
 /// The runs of a batch.
 pub(super) struct Runs {
-    /// By run, its first row.
+    /// By run, its first row; and at the end how many rows there are.
     starts: Vec<u32>,
-    rows: usize,
 }
 
 impl Runs {
     /// The runs of rows that are alike in all `columns`, if there are at most half as many as `rows`. Values that are one but are
-    /// written in two ways (texts of two dictionary codes, the two zeros) may part a run, which changes no sum.
+    /// written in two ways (texts of two dictionary codes, two NaNs) may part a run, which changes no sum.
     ///
     /// # Errors
     /// When columns cannot be compared.
     pub(super) fn of(columns: &[ArrayRef], rows: usize) -> Result<Option<Self>> {
-        // Of one dictionary equal codes are equal values.
-        let columns: Vec<ArrayRef> = columns
-            .iter()
-            .map(|column| match column.data_type() {
-                DataType::Dictionary(..) => {
-                    let keys = column.as_any_dictionary().keys();
-                    keys.slice(0, keys.len())
-                }
-                _ => ArrayRef::clone(column),
-            })
-            .collect();
-        if rows == 0 {
-            return Ok(None);
-        }
         // A look at the first of them tells most batches without runs.
         let look = rows.min(LOOK);
         let first: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, look)).collect();
-        if partition(&first)?.len() * 4 > look * 3 {
+        if !are_few(&starts(&first, look)?) {
             return Ok(None);
         }
-        let runs = partition(&columns)?.ranges();
-        if runs.len() * 2 > rows {
+        let is_start = starts(columns, rows)?;
+        if !are_few(&is_start) {
             return Ok(None);
         }
-        let mut starts = Vec::with_capacity(runs.len() + rows / LONGEST);
-        for run in runs {
-            starts.extend(run.step_by(LONGEST).map(|start| start as u32));
+        // A row is put where the next start would be, and counts if it is one, so that nothing is guessed.
+        let mut starts = vec![0; rows + 1];
+        let mut count = 0;
+        for (row, is_start) in is_start.iter().enumerate() {
+            starts[count] = row as u32;
+            count += usize::from(*is_start);
         }
-        Ok(Some(Self { starts, rows }))
+        starts.truncate(count);
+        starts.push(rows as u32);
+        Ok(Some(Self { starts }))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.starts.len()
+        self.starts.len() - 1
     }
 
     /// The first row of each.
@@ -75,29 +70,79 @@ impl Runs {
     /// # Errors
     /// When a column has fewer rows.
     pub(super) fn firsts(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-        let starts = UInt32Array::from(self.starts.clone());
+        let starts = UInt32Array::from(self.starts[..self.len()].to_vec());
         columns.iter().map(|column| Ok(take(column, &starts, None)?)).collect()
     }
 
     /// How many rows each has.
     pub(super) fn lengths(&self) -> Vec<u8> {
-        self.each().map(|(start, end)| (end - start) as u8).collect()
+        self.starts.windows(2).map(|ends| (ends[1] - ends[0]) as u8).collect()
     }
 
-    /// The sum of the values of each.
-    pub(super) fn sums<T: Copy + Default + std::ops::AddAssign>(&self, values: &[T]) -> Vec<T> {
-        let sum = |(start, end): (usize, usize)| {
-            let mut sum = T::default();
-            for value in &values[start..end] {
-                sum += *value;
+    /// The sum of the values of each, which must fit: sums over all rows so far may run over, and their differences do not.
+    pub(super) fn sums<T: Copy + Default>(&self, values: &[T]) -> Vec<T>
+    where
+        Wrapping<T>: Add<Output = Wrapping<T>> + Sub<Output = Wrapping<T>>,
+    {
+        let mut sum = Wrapping(T::default());
+        let so_far: Vec<T> = std::iter::once(sum.0)
+            .chain(values.iter().map(|value| {
+                sum = sum + Wrapping(*value);
+                sum.0
+            }))
+            .collect();
+        let between = |ends: &[u32]| (Wrapping(so_far[ends[1] as usize]) - Wrapping(so_far[ends[0] as usize])).0;
+        self.starts.windows(2).map(between).collect()
+    }
+}
+
+fn are_few(is_start: &[u8]) -> bool {
+    // No block of rows has more starts than a byte holds.
+    let starts: usize = is_start.chunks(LONGEST).map(|rows| usize::from(rows.iter().sum::<u8>())).sum();
+    starts * 2 <= is_start.len()
+}
+
+/// By row, 1 where a run begins, else 0.
+fn starts(columns: &[ArrayRef], rows: usize) -> Result<Vec<u8>> {
+    let mut is_start = vec![0; rows];
+    is_start.iter_mut().step_by(LONGEST).for_each(|is_start| *is_start = 1);
+    for column in columns {
+        part(column, &mut is_start)?;
+    }
+    Ok(is_start)
+}
+
+/// Marks the rows that are not as the row before.
+fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
+    fn part_by<T>(values: &[T], is_start: &mut [u8], differ: impl Fn(&T, &T) -> bool) {
+        let pairs = values.iter().zip(values.iter().skip(1));
+        for (is_start, (before, value)) in is_start.iter_mut().skip(1).zip(pairs) {
+            *is_start |= u8::from(differ(before, value));
+        }
+    }
+    if let DataType::Dictionary(..) = column.data_type() {
+        // Of one dictionary equal codes are equal values.
+        let keys = column.as_any_dictionary().keys();
+        return part(&keys.slice(0, keys.len()), is_start);
+    }
+    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        let is_valid: Vec<bool> = nulls.iter().collect();
+        part_by(&is_valid, is_start, |before, value| before != value);
+    }
+    if is_bytes(column.data_type()) {
+        // Of one array equal views are equal bytes.
+        part_by(as_views(column)?.views(), is_start, |before, value| before != value);
+        return Ok(());
+    }
+    let column = column.as_ref();
+    downcast_primitive_array!(
+        column => part_by(column.values(), is_start, |before, value| before != value),
+        _ => {
+            let column = column.slice(0, column.len());
+            for run in partition(&[column])?.ranges() {
+                is_start[run.start] = 1;
             }
-            sum
-        };
-        self.each().map(sum).collect()
-    }
-
-    fn each(&self) -> impl Iterator<Item = (usize, usize)> {
-        let ends = self.starts.iter().skip(1).map(|start| *start as usize).chain(std::iter::once(self.rows));
-        self.starts.iter().map(|start| *start as usize).zip(ends)
-    }
+        }
+    );
+    Ok(())
 }
