@@ -8,6 +8,8 @@
 //! Each figure is the end of a bisection, whose steps are fixed. Where Newton's method has found a narrow bracket that is
 //! seen to hold the root, the steps outside it are taken without computing the bound there: the figure is the same.
 
+use std::cell::Cell;
+
 use super::search::Bracket;
 use super::{Delta, Epsilon, Rho};
 
@@ -86,9 +88,32 @@ fn log_delta_at(a: f64, rho: f64, epsilon: f64) -> f64 {
 
 /// The largest ρ, in whole steps, that is (`epsilon`, `delta`)-private: what a price buys, and what a budget holds.
 ///
-/// Rounded down. Zero when `epsilon` or `delta` is too small for one step.
+/// Rounded down. Zero when `epsilon` or `delta` is too small for one step. Every query asks for the limits of the same few budgets:
+/// what a thread was asked last it knows.
 #[must_use]
 pub fn rho_for(epsilon: Epsilon, delta: Delta) -> Rho {
+    type Known = (Epsilon, Delta, Rho);
+    thread_local! {
+        static LAST: [Cell<Option<Known>>; LAST_ASKED] = const { [const { Cell::new(None) }; LAST_ASKED] };
+    }
+    let place = (epsilon.steps() ^ delta.steps().rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
+    LAST.with(|last| {
+        let known = &last[place as usize];
+        match known.get() {
+            Some((of, at, rho)) if of == epsilon && at == delta => rho,
+            _ => {
+                let rho = search_rho(epsilon, delta);
+                known.set(Some((epsilon, delta, rho)));
+                rho
+            }
+        }
+    })
+}
+
+/// How many answers of [`rho_for`] a thread keeps.
+const LAST_ASKED: usize = 64;
+
+fn search_rho(epsilon: Epsilon, delta: Delta) -> Rho {
     let (epsilon, delta) = (epsilon.to_f64(), delta.to_f64());
     let beyond = |rho: f64| delta_of(rho, epsilon) > delta;
     let (mut low, mut high) = (0, Rho::MAX.steps());

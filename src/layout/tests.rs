@@ -225,6 +225,29 @@ async fn a_sort_that_does_not_fit_in_memory_spills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_unit_stay_in_the_order_in_which_they_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, to) = (dir.path().join("source"), dir.path().join("new"));
+    fs::create_dir(&source).unwrap();
+    const ROWS: i64 = 20_000;
+    for file in 0..2 {
+        let came: Int64Array = (file * ROWS..(file + 1) * ROWS).collect();
+        let unit: Int64Array = came.values().iter().map(|at| at * 7919 % 501).collect();
+        let columns: [(&str, ArrayRef); 2] = [("Unit", Arc::new(unit)), ("came", Arc::new(came))];
+        write(&source.join(format!("{file}.parquet")), &RecordBatch::try_from_iter(columns).unwrap());
+    }
+    let origin = Origin { then_by: None, ..origin(&source) };
+    // So little memory that what is sorted is merged from the disk.
+    let form = Form { memory_bytes: 4 << 20, file_bytes: 1 << 30, ..Form::default() };
+    optimize(&Stores::default(), origin, Goal::New(to.clone()), form, Arc::new(|_, _, _| {})).await.unwrap();
+    let after = read(&to.join("part-00000.parquet"));
+    let column = |at: usize| after.column(at).as_primitive::<Int64Type>().values().to_vec();
+    let rows: Vec<(i64, i64)> = column(0).into_iter().zip(column(1)).collect();
+    assert_eq!((after.num_columns(), rows.len()), (2, 2 * ROWS as usize));
+    assert!(rows.is_sorted());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_without_a_row_keeps_its_columns() {
     let dir = tempfile::tempdir().unwrap();
     let (path, to) = (dir.path().join("t.parquet"), dir.path().join("new.parquet"));

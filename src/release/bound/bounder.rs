@@ -93,6 +93,11 @@ impl Bounder {
         }
     }
 
+    /// Bytes that a group takes of which little is known yet.
+    pub(super) fn bytes_of_group(spec: &ReleaseSpec) -> usize {
+        4 + 8 + 24 * (spec.measures.len() + spec.histograms.len())
+    }
+
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
         let measures: usize = self.measures.iter().map(Sums::size).sum();

@@ -44,6 +44,15 @@ impl Contributions {
         self.recorder.codes.size() + self.shards.size()
     }
 
+    /// Bytes to have while more is gathered: those held, and what bounding takes beside them. Of as many `workers` as there are
+    /// places like this one each then has a shard of all places in hand, as it was read and once more in the order of its units,
+    /// and the sums of all groups. For one unit that is most of the rows that is not spared beforehand.
+    #[must_use]
+    pub(super) fn needs(&self, workers: usize) -> usize {
+        let sums = self.recorder.codes.len() * Bounder::bytes_of_group(&self.spec);
+        self.size() + (2 * workers * self.shards.largest() + sums).min(self.size())
+    }
+
     /// Gathers a batch whose columns are as the specification says.
     ///
     /// # Errors

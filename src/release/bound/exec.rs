@@ -237,15 +237,15 @@ impl Work {
     /// Reads the partitions beside each other, then bounds shards beside each other. Dropping the future ends the tasks.
     async fn inside(&self, partitions: std::ops::Range<usize>) -> Result<Vec<GroupSums>> {
         let mut tasks = JoinSet::new();
+        let workers = partitions.len();
         for partition in partitions {
-            tasks.spawn(self.clone().gather(partition));
+            tasks.spawn(self.clone().gather(partition, workers));
         }
         let (mut places, mut held) = (Vec::new(), Vec::new());
         for (place, reservation) in all(tasks).await? {
             places.push(place);
             held.push(reservation);
         }
-        let workers = places.len();
         let gathered = Arc::new(Gathered::new(&self.spec, self.key, places)?);
         let mut tasks = JoinSet::new();
         for _ in 0..workers {
@@ -263,16 +263,15 @@ impl Work {
         all(tasks).await
     }
 
-    async fn gather(self, partition: usize) -> Result<(Contributions, MemoryReservation)> {
+    async fn gather(self, partition: usize, workers: usize) -> Result<(Contributions, MemoryReservation)> {
         let mut rows = self.rows(partition)?;
         let reservation = self.reservation(true);
         let mut contributions = Contributions::new(Arc::clone(&self.spec), self.key, &self.input.schema())?;
         while let Some(batch) = rows.next().await {
             contributions.add(&batch?)?;
-            // As much again, for the shards that are bounded while these are still held.
-            if reservation.try_resize(2 * contributions.size()).is_err() {
+            if reservation.try_resize(contributions.needs(workers)).is_err() {
                 contributions.spill(&self.context.runtime_env().disk_manager)?;
-                reservation.try_resize(2 * contributions.size())?;
+                reservation.try_resize(contributions.needs(workers))?;
             }
         }
         reservation.try_resize(contributions.size())?;

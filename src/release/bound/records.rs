@@ -84,6 +84,20 @@ impl Records {
         }
     }
 
+    /// Bytes that a record takes, at most.
+    pub(super) fn record_bytes(&self) -> usize {
+        let id = match self.ids {
+            Ids::Narrow(_) => 8,
+            Ids::Wide(_) => 16,
+        };
+        let of_measure = |gathered: &Gathered| match gathered.values {
+            Values::None => 1,
+            Values::Steps(_) => 1 + 8,
+            Values::Hashes(_) => 1 + 16,
+        };
+        id + 4 + 1 + self.measures.iter().map(of_measure).sum::<usize>() + 4 * self.candidates.len()
+    }
+
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
         let measures: usize = self

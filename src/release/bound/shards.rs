@@ -31,6 +31,9 @@ pub(super) struct Shards {
     held: Vec<Vec<Records>>,
     /// Bytes of the pieces that are full.
     full_bytes: usize,
+    /// By shard, how many records it has, those on disk too.
+    records: [usize; SHARDS],
+    record_bytes: usize,
     spilled: Vec<Spilled>,
     // Filled anew for each batch.
     shard_of: Vec<u8>,
@@ -49,6 +52,8 @@ impl Shards {
         Self {
             held: (0..SHARDS).map(|_| Vec::new()).collect(),
             full_bytes: 0,
+            records: [0; SHARDS],
+            record_bytes: 0,
             spilled: Vec::new(),
             shard_of: Vec::new(),
             order: Vec::new(),
@@ -64,6 +69,7 @@ impl Shards {
                 self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> (u64::BITS - SHARD_BITS)) as u8));
             }
         }
+        self.record_bytes = records.record_bytes();
         let mut starts = [0u32; SHARDS + 1];
         for shard in &self.shard_of {
             starts[*shard as usize + 1] += 1;
@@ -83,6 +89,7 @@ impl Shards {
             if order.is_empty() {
                 continue;
             }
+            self.records[shard] += order.len();
             match pieces.last_mut() {
                 Some(piece) if piece.len() < PIECE => piece.append(records, order),
                 last => {
@@ -93,6 +100,11 @@ impl Shards {
                 }
             }
         }
+    }
+
+    /// Bytes of the largest shard, what is on disk too.
+    pub(super) fn largest(&self) -> usize {
+        self.records.iter().max().unwrap_or(&0) * self.record_bytes
     }
 
     /// Bytes held in memory.
