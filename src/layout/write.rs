@@ -15,10 +15,10 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionContext, ident};
 use futures::TryStreamExt;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
 use super::error::LayoutError;
@@ -27,6 +27,12 @@ use super::input::Input;
 use super::place::PlaceExec;
 use super::survey::with_dictionaries;
 use super::{Codec, Form, Progress, Stage};
+
+/// A page stays compressed where that leaves at most so much of it: else it takes longer to read than it saves.
+const MOST_OF_PAGE: f64 = 0.6;
+
+/// The largest dictionary of numbers, in bytes. A larger one holds most values once, and its codes come on top.
+const DICTIONARY_OF_NUMBERS: usize = 128 << 10;
 
 /// How the writer makes what it writes.
 #[derive(Debug)]
@@ -58,7 +64,14 @@ impl Shape {
         };
         let sorted = [Some(input.unit), input.then_by].into_iter().flatten().map_while(sorting).collect();
         let unit = ColumnPath::new(vec![input.unit_name().to_owned()]);
+        let numbers = leaves.columns().iter().filter(|leaf| {
+            !matches!(leaf.physical_type(), PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY)
+        });
         let properties = WriterProperties::builder()
+            // Of the second version are pages that may stay as they are where compressing them saves little.
+            .set_writer_version(WriterVersion::PARQUET_2_0)
+            .set_encoding(Encoding::PLAIN)
+            .set_data_page_v2_compression_ratio_threshold(MOST_OF_PAGE)
             .set_compression(match codec {
                 Codec::Zstd => Compression::ZSTD(ZstdLevel::try_new(1)?),
                 Codec::Snappy => Compression::SNAPPY,
@@ -68,9 +81,11 @@ impl Shape {
             .set_max_row_group_row_count(None)
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_column_statistics_enabled(unit, EnabledStatistics::Page)
-            .set_sorting_columns(Some(sorted))
-            .build();
-        Ok(Self { schema, properties })
+            .set_sorting_columns(Some(sorted));
+        let properties = numbers.fold(properties, |properties, leaf| {
+            properties.set_column_dictionary_page_size_limit(leaf.path().clone(), DICTIONARY_OF_NUMBERS)
+        });
+        Ok(Self { schema, properties: properties.build() })
     }
 }
 

@@ -172,7 +172,8 @@ pub struct Described {
 
 /// `value / 2^shift`, towards zero.
 const fn halved(value: i64, shift: u32) -> i64 {
-    value / (1 << shift)
+    // A shift rounds down: what is below zero is lifted first, by less than a step.
+    (value + ((value >> 63) & ((1 << shift) - 1))) >> shift
 }
 
 /// The exponent e with 2^e ≤ x < 2^(e+1), for a positive x.

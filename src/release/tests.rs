@@ -263,6 +263,18 @@ proptest! {
         lattice.steps(&values, &mut steps).unwrap();
         prop_assert!(steps.iter().all(|step| u128::from(step.unsigned_abs()) <= lattice.bound()));
     }
+
+    /// Whole values are rounded towards zero, whatever their sign and however wide the step.
+    #[test]
+    fn steps_of_whole_values_are_cut_off(reach in 1i64..1 << 52, values in prop::collection::vec(any::<i64>(), 1..20)) {
+        let lattice = Lattice::new(&DataType::Int64, -(reach as f64), reach as f64, false).unwrap();
+        let unit = lattice.describe().step as i64;
+        let mut steps = Vec::new();
+        let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
+        lattice.steps(&array, &mut steps).unwrap();
+        let expected: Vec<i64> = values.iter().map(|value| (*value).clamp(-reach, reach) / unit).collect();
+        prop_assert_eq!(steps, expected);
+    }
 }
 
 /// Draws a release whose cells have these unit counts, and says which cells are shown.

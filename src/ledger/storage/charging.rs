@@ -53,11 +53,7 @@ pub(super) async fn load(transaction: &mut Transaction<'_>, charges: &[&Charge])
             names.into_iter().map(Value::from),
             "",
         ),
-        Statement::within(
-            earlier!(" FROM charges c WHERE c.release_key"),
-            releases.into_iter().map(Value::from),
-            "",
-        ),
+        Statement::within(earlier!(" FROM charges c WHERE c.release_key"), releases.into_iter().map(Value::from), ""),
         accounts::of_keys(keys.iter().map(String::as_str)),
         Statement::within(
             "SELECT account_key, id, loss_kind, loss_steps, delta_steps, expires_us FROM reservations \
@@ -154,11 +150,7 @@ pub(super) async fn costs_of(
 }
 
 /// Has what was decided written at the end: charges, lines, the accounts' new sums, keys, and the entries of the log.
-pub(super) fn write(
-    transaction: &mut Transaction<'_>,
-    known: &Known,
-    writes: &Writes<'_>,
-) -> Result<(), LedgerError> {
+pub(super) fn write(transaction: &mut Transaction<'_>, known: &Known, writes: &Writes<'_>) -> Result<(), LedgerError> {
     let mut charges = Vec::with_capacity(writes.charges.len());
     let (mut lines, mut costs) = (Vec::new(), Vec::new());
     let mut sums: BTreeMap<i64, Vec<Value>> = BTreeMap::new();

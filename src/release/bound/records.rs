@@ -362,13 +362,13 @@ fn mask(filter: Option<&BooleanArray>, argument: Option<&ArrayRef>, rows: usize)
         match argument.data_type() {
             DataType::Float64 => {
                 let values = argument.as_primitive::<Float64Type>().values();
-                if values.iter().any(|value| value.is_nan()) {
+                if values.iter().fold(false, |any, value| any | value.is_nan()) {
                     and(arrow::buffer::BooleanBuffer::collect_bool(rows, |row| !values[row].is_nan()));
                 }
             }
             DataType::Float32 => {
                 let values = argument.as_primitive::<Float32Type>().values();
-                if values.iter().any(|value| value.is_nan()) {
+                if values.iter().fold(false, |any, value| any | value.is_nan()) {
                     and(arrow::buffer::BooleanBuffer::collect_bool(rows, |row| !values[row].is_nan()));
                 }
             }

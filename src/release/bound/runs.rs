@@ -85,12 +85,11 @@ impl Runs {
         Wrapping<T>: Add<Output = Wrapping<T>> + Sub<Output = Wrapping<T>>,
     {
         let mut sum = Wrapping(T::default());
-        let so_far: Vec<T> = std::iter::once(sum.0)
-            .chain(values.iter().map(|value| {
-                sum = sum + Wrapping(*value);
-                sum.0
-            }))
-            .collect();
+        let mut so_far = vec![T::default(); values.len() + 1];
+        for (so_far, value) in so_far[1..].iter_mut().zip(values) {
+            sum = sum + Wrapping(*value);
+            *so_far = sum.0;
+        }
         let between = |ends: &[u32]| (Wrapping(so_far[ends[1] as usize]) - Wrapping(so_far[ends[0] as usize])).0;
         self.starts.windows(2).map(between).collect()
     }
@@ -114,10 +113,11 @@ fn starts(columns: &[ArrayRef], rows: usize) -> Result<Vec<u8>> {
 
 /// Marks the rows that are not as the row before.
 fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
-    fn part_by<T>(values: &[T], is_start: &mut [u8], differ: impl Fn(&T, &T) -> bool) {
-        let pairs = values.iter().zip(values.iter().skip(1));
-        for (is_start, (before, value)) in is_start.iter_mut().skip(1).zip(pairs) {
-            *is_start |= u8::from(differ(before, value));
+    fn part_by<T: PartialEq>(values: &[T], is_start: &mut [u8]) {
+        if let ([_, following @ ..], [_, is_start @ ..]) = (values, is_start) {
+            for ((before, value), is_start) in values.iter().zip(following).zip(is_start) {
+                *is_start |= u8::from(before != value);
+            }
         }
     }
     if let DataType::Dictionary(..) = column.data_type() {
@@ -127,16 +127,16 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
     }
     if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
         let is_valid: Vec<bool> = nulls.iter().collect();
-        part_by(&is_valid, is_start, |before, value| before != value);
+        part_by(&is_valid, is_start);
     }
     if is_bytes(column.data_type()) {
         // Of one array equal views are equal bytes.
-        part_by(as_views(column)?.views(), is_start, |before, value| before != value);
+        part_by(as_views(column)?.views(), is_start);
         return Ok(());
     }
     let column = column.as_ref();
     downcast_primitive_array!(
-        column => part_by(column.values(), is_start, |before, value| before != value),
+        column => part_by(column.values(), is_start),
         _ => {
             let column = column.slice(0, column.len());
             for run in partition(&[column])?.ranges() {
