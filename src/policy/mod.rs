@@ -40,7 +40,7 @@ pub use check::check_against_schema;
 pub use column::{Bounds, BoundsError, ColumnPolicy, Key, KeyKind, MAX_PUBLIC_GROUPS, Number, PublicGroups, Use, Uses};
 pub use diff::diff;
 pub use draft::draft;
-pub use epoch::{EpochKind, Epochs};
+pub use epoch::{EpochKind, Epochs, KNOWN_DAYS};
 pub use error::{Fault, PolicyErrors, Problem};
 pub use load::{load_dir, load_file};
 pub use model::{

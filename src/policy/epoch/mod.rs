@@ -13,6 +13,7 @@ mod tests;
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
@@ -31,6 +32,9 @@ pub enum EpochKind {
     /// A calendar year.
     Year,
 }
+
+/// The days of 1900 to 2099, counted from 1970-01-01.
+pub const KNOWN_DAYS: std::ops::Range<i64> = -25_567..47_482;
 
 impl EpochKind {
     /// Every kind, from the shortest.
@@ -66,6 +70,13 @@ impl EpochKind {
     pub fn of_day(self, days: i64) -> Option<i32> {
         let days = i32::try_from(days).ok()?.checked_add(UNIX_DAY)?;
         NaiveDate::from_num_days_from_ce_opt(days).map(|date| self.of_date(date))
+    }
+
+    /// The numbers of the epochs that hold the days of [`KNOWN_DAYS`], one after the other.
+    #[must_use]
+    pub fn of_known_days(self) -> &'static [i32] {
+        static NUMBERS: [OnceLock<Vec<i32>>; 3] = [const { OnceLock::new() }; 3];
+        NUMBERS[self as usize].get_or_init(|| KNOWN_DAYS.filter_map(|day| self.of_day(day)).collect())
     }
 
     /// The first day of the epoch `number`; `None` for one out of the calendar.

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use chrono::NaiveDate;
 use proptest::prelude::*;
 
-use super::{EpochKind, Epochs};
+use super::{EpochKind, Epochs, KNOWN_DAYS};
 use crate::policy::{DatasetPolicy, PolicyFile, check_against_schema, parse};
 
 fn day(year: i32, month: u32, day: u32) -> NaiveDate {
@@ -39,6 +39,15 @@ fn a_day_out_of_the_calendar_has_no_epoch() {
     }
     assert_eq!(EpochKind::Month.first_day(i32::MAX), None);
     assert_eq!(EpochKind::Year.first_day(i32::MIN), None);
+}
+
+#[test]
+fn known_days_are_those_of_two_centuries() {
+    assert_eq!(days(day(1900, 1, 1))..days(day(2100, 1, 1)), KNOWN_DAYS);
+    for kind in EpochKind::ALL {
+        let known = kind.of_known_days().iter().map(|number| Some(*number));
+        assert!(known.eq(KNOWN_DAYS.map(|day| kind.of_day(day))), "{kind}");
+    }
 }
 
 #[test]

@@ -171,17 +171,17 @@ impl Identities {
         })
     }
 
-    /// Rows of one unit beside each other are hashed once: equal views of one array are equal bytes.
+    /// Rows of one unit beside each other are hashed once.
     fn bytes(&self, unit: &ArrayRef) -> Result<Vec<u128>> {
         let unit = as_views(unit)?;
         let mut ids = Vec::with_capacity(unit.len());
         let mut last = None;
-        for (row, view) in unit.views().iter().enumerate() {
+        for row in 0..unit.len() {
             let id = match last {
-                Some((known, id)) if known == *view => id,
+                Some(id) if follows_its_like(&unit, row) => id,
                 _ => keyed(self.key, unit.value(row)),
             };
-            last = Some((*view, id));
+            last = Some(id);
             ids.push(id);
         }
         Ok(ids)
@@ -246,6 +246,18 @@ pub(super) const fn is_bytes(kind: &DataType) -> bool {
             | DataType::BinaryView
     )
 }
+
+/// Whether a row from the second on has the same bytes as the row before, both of them valid.
+#[inline]
+pub(super) fn follows_its_like(values: &BinaryViewArray, row: usize) -> bool {
+    let (before, view) = (values.views()[row - 1], values.views()[row]);
+    // Equal views of one array are equal bytes. Else only those may be that are too long for a view and begin alike.
+    before == view
+        || (before as u64 == view as u64 && view as u32 > INLINE && values.value(row - 1) == values.value(row))
+}
+
+/// The length up to which a view holds all of its bytes (Arrow columnar format, views of binary data).
+const INLINE: u32 = 12;
 
 /// Text and bytes as views of bytes.
 pub(super) fn as_views(array: &ArrayRef) -> Result<BinaryViewArray> {

@@ -17,7 +17,7 @@ use arrow::compute::{partition, take};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::identity::{as_views, is_bytes};
+use super::identity::{as_views, follows_its_like, is_bytes};
 
 /// The most rows of a run: as many as a record holds.
 const LONGEST: usize = u8::MAX as usize;
@@ -105,7 +105,8 @@ fn are_few(is_start: &[u8]) -> bool {
 fn starts(columns: &[ArrayRef], rows: usize) -> Result<Vec<u8>> {
     let mut is_start = vec![0; rows];
     is_start.iter_mut().step_by(LONGEST).for_each(|is_start| *is_start = 1);
-    for column in columns {
+    let (bytes, others): (Vec<_>, Vec<_>) = columns.iter().partition(|column| is_bytes(column.data_type()));
+    for column in others.into_iter().chain(bytes) {
         part(column, &mut is_start)?;
     }
     Ok(is_start)
@@ -130,8 +131,14 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
         part_by(&is_valid, is_start);
     }
     if is_bytes(column.data_type()) {
-        // Of one array equal views are equal bytes.
-        part_by(as_views(column)?.views(), is_start);
+        let values = as_views(column)?;
+        let nulls = column.nulls();
+        for (row, is_start) in is_start.iter_mut().enumerate().skip(1) {
+            // Where another column parts the rows there is nothing to compare, and of two NULLs nothing is known.
+            if *is_start == 0 && nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                *is_start = u8::from(!follows_its_like(&values, row));
+            }
+        }
         return Ok(());
     }
     let column = column.as_ref();

@@ -215,21 +215,23 @@ pub(super) fn bound(
         }
         sorted.place(records, &unit_of, *names);
     }
-    let mut order: Vec<u32> = (0..units.len() as u32).collect();
+    let mut order: Vec<(u128, u32)> = units.into_iter().zip(0..).collect();
     if epochs {
         // Pairs of one unit come one after the other.
-        order.sort_unstable_by_key(|unit| units[*unit as usize]);
+        order.sort_unstable();
     }
-    for unit in order {
+    for (id, unit) in order {
         let unit = unit as usize;
-        bounder.add(units[unit], &sorted, starts[unit] as usize..starts[unit + 1] as usize, keys)?;
+        bounder.add(id, &sorted, starts[unit] as usize..starts[unit + 1] as usize, keys)?;
     }
     Ok(())
 }
 
 /// The units of all pieces, each once, and by piece the unit of each record.
 fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
-    let mut table: HashTable<u32> = HashTable::new();
+    // Many units have few records, or few have many: to begin with, a place for one in four.
+    let records: usize = pieces.iter().map(|(records, _)| records.len()).sum();
+    let table = || HashTable::with_capacity(records / 4);
     let mut unit_of = Vec::with_capacity(pieces.len());
     match &pieces.first().map(|(records, _)| &records.ids) {
         Some(Ids::Narrow(_)) => {
@@ -242,7 +244,6 @@ fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> 
             let shift = if of == Units::OfOneShard { SHARD_BITS } else { 0 };
             let upper = || all.iter().flat_map(|ids| ids.iter()).map(|id| id >> shift);
             let (least, most) = upper().fold((u64::MAX, 0), |(least, most), part| (least.min(part), most.max(part)));
-            let records: usize = all.iter().map(|ids| ids.len()).sum();
             if most.saturating_sub(least) < 2 * records as u64 + 1_024 {
                 // Integers that lie close together: a place for each, and nothing to search.
                 let mut places = vec![u32::MAX; (most.saturating_sub(least) + 1) as usize];
@@ -258,6 +259,7 @@ fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> 
                     unit_of.push(ids.iter().map(place).collect());
                 }
             } else {
+                let mut table = table();
                 for ids in all {
                     unit_of.push(find(ids, &mut units, &mut table, spread));
                 }
@@ -265,7 +267,7 @@ fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> 
             Ok((units.into_iter().map(u128::from).collect(), unit_of))
         }
         _ => {
-            let mut units: Vec<u128> = Vec::new();
+            let (mut units, mut table): (Vec<u128>, _) = (Vec::new(), table());
             for (records, _) in pieces {
                 let Ids::Wide(ids) = &records.ids else { return internal_err!("identities of two widths") };
                 // A pair's epoch must be in the hash, or all epochs of a unit would lie in one place of the table.

@@ -23,7 +23,8 @@ use arrow::array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
-use arrow::array::{ArrayRef, AsArray, Int32Array, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -31,9 +32,12 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::policy::EpochKind;
+use crate::policy::{EpochKind, KNOWN_DAYS};
 
 const DAY_S: i64 = 86_400;
+
+/// Of a day out of the calendar: no epoch has this number.
+const NO_EPOCH: i32 = i32::MIN;
 
 /// See the module. Two are equal if they cut time alike and read the same epochs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,22 +95,28 @@ impl EpochOf {
         &self.epochs
     }
 
-    /// The epochs of moments, of which `steps` fill a day.
-    fn cut<T: ArrowPrimitiveType>(&self, moments: &PrimitiveArray<T>, steps: i64) -> ArrayRef
+    /// The epochs of moments, of which `STEPS` fill a day.
+    fn cut<T: ArrowPrimitiveType, const STEPS: i64>(&self, moments: &PrimitiveArray<T>) -> ArrayRef
     where
         T::Native: Into<i64>,
     {
-        // Rows of one day often follow each other.
-        let mut last = (i64::MIN, None);
-        let epoch = |moment: Option<T::Native>| {
-            let day = moment?.into().div_euclid(steps);
-            if day != last.0 {
-                let epoch = self.kind.of_day(day).filter(|epoch| self.epochs.binary_search(epoch).is_ok());
-                last = (day, epoch);
-            }
-            last.1
+        let known = self.kind.of_known_days();
+        let of_day = |day: i64| {
+            let at = usize::try_from(day.wrapping_sub(KNOWN_DAYS.start)).ok();
+            at.and_then(|at| known.get(at)).copied().or_else(|| self.kind.of_day(day)).unwrap_or(NO_EPOCH)
         };
-        Arc::new(moments.iter().map(epoch).collect::<Int32Array>())
+        let values: Vec<i32> =
+            moments.values().iter().map(|moment| of_day((*moment).into().div_euclid(STEPS))).collect();
+        let is_read = match self.epochs[..] {
+            // Side by side, as most are.
+            [first, .., last] if i64::from(last) - i64::from(first) + 1 == self.epochs.len() as i64 => {
+                BooleanBuffer::collect_bool(values.len(), |row| (first..=last).contains(&values[row]))
+            }
+            _ => BooleanBuffer::collect_bool(values.len(), |row| self.epochs.binary_search(&values[row]).is_ok()),
+        };
+        let nulls = NullBuffer::new(is_read);
+        let nulls = NullBuffer::union(moments.nulls(), Some(&nulls)).filter(|nulls| nulls.null_count() > 0);
+        Arc::new(Int32Array::new(values.into(), nulls))
     }
 }
 
@@ -130,16 +140,18 @@ impl ScalarUDFImpl for EpochOf {
         let [moments] = &args.args[..] else { return internal_err!("epochs are cut by one column") };
         let moments = moments.to_array(args.number_rows)?;
         let epochs = match moments.data_type() {
-            DataType::Date32 => self.cut(moments.as_primitive::<Date32Type>(), 1),
-            DataType::Date64 => self.cut(moments.as_primitive::<Date64Type>(), DAY_S * 1_000),
+            DataType::Date32 => self.cut::<_, 1>(moments.as_primitive::<Date32Type>()),
+            DataType::Date64 => self.cut::<_, { DAY_S * 1_000 }>(moments.as_primitive::<Date64Type>()),
             DataType::Timestamp(unit, _) => match unit {
-                TimeUnit::Second => self.cut(moments.as_primitive::<TimestampSecondType>(), DAY_S),
-                TimeUnit::Millisecond => self.cut(moments.as_primitive::<TimestampMillisecondType>(), DAY_S * 1_000),
+                TimeUnit::Second => self.cut::<_, DAY_S>(moments.as_primitive::<TimestampSecondType>()),
+                TimeUnit::Millisecond => {
+                    self.cut::<_, { DAY_S * 1_000 }>(moments.as_primitive::<TimestampMillisecondType>())
+                }
                 TimeUnit::Microsecond => {
-                    self.cut(moments.as_primitive::<TimestampMicrosecondType>(), DAY_S * 1_000_000)
+                    self.cut::<_, { DAY_S * 1_000_000 }>(moments.as_primitive::<TimestampMicrosecondType>())
                 }
                 TimeUnit::Nanosecond => {
-                    self.cut(moments.as_primitive::<TimestampNanosecondType>(), DAY_S * 1_000_000_000)
+                    self.cut::<_, { DAY_S * 1_000_000_000 }>(moments.as_primitive::<TimestampNanosecondType>())
                 }
             },
             _ => return internal_err!("epochs are cut by a date or a timestamp"),
