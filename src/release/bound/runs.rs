@@ -41,13 +41,11 @@ impl Runs {
         // A look at the first of them tells most batches without runs.
         let look = rows.min(LOOK);
         let first: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, look)).collect();
-        if !are_few(&starts(&first, look)?) {
+        let count: usize = starts(&first, look)?.into_iter().map(usize::from).sum();
+        if count * 2 > look {
             return Ok(None);
         }
         let is_start = starts(columns, rows)?;
-        if !are_few(&is_start) {
-            return Ok(None);
-        }
         // A row is put where the next start would be, and counts if it is one, so that nothing is guessed.
         let mut starts = vec![0; rows + 1];
         let mut count = 0;
@@ -57,7 +55,7 @@ impl Runs {
         }
         starts.truncate(count);
         starts.push(rows as u32);
-        Ok(Some(Self { starts }))
+        Ok((count * 2 <= rows).then_some(Self { starts }))
     }
 
     /// How many there are.
@@ -93,12 +91,6 @@ impl Runs {
         let between = |ends: &[u32]| (Wrapping(so_far[ends[1] as usize]) - Wrapping(so_far[ends[0] as usize])).0;
         self.starts.windows(2).map(between).collect()
     }
-}
-
-fn are_few(is_start: &[u8]) -> bool {
-    // No block of rows has more starts than a byte holds.
-    let starts: usize = is_start.chunks(LONGEST).map(|rows| usize::from(rows.iter().sum::<u8>())).sum();
-    starts * 2 <= is_start.len()
 }
 
 /// By row, 1 where a run begins, else 0.

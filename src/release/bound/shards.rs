@@ -17,7 +17,7 @@ use datafusion::execution::spill_file::SpillFile;
 use hashbrown::HashTable;
 
 use super::bounder::{Bounder, KeysFrom};
-use super::identity::{Ids, spread, spread_wide};
+use super::identity::{self, Ids, spread, spread_wide};
 use super::records::{Records, Values};
 
 /// How many shards there are: so many that a shard of a hundred million rows is still small.
@@ -215,16 +215,34 @@ pub(super) fn bound(
         }
         sorted.place(records, &unit_of, *names);
     }
-    let mut order: Vec<(u128, u32)> = units.into_iter().zip(0..).collect();
+    let mut add =
+        |unit: usize| bounder.add(units[unit], &sorted, starts[unit] as usize..starts[unit + 1] as usize, keys);
     if epochs {
-        // Pairs of one unit come one after the other.
-        order.sort_unstable();
+        by_unit(&units).into_iter().try_for_each(|pair| add(pair as usize))
+    } else {
+        (0..units.len()).try_for_each(add)
     }
-    for (id, unit) in order {
-        let unit = unit as usize;
-        bounder.add(id, &sorted, starts[unit] as usize..starts[unit + 1] as usize, keys)?;
+}
+
+/// The places of pairs of a unit and an epoch, those of one unit one after the other: a counting sort.
+fn by_unit(pairs: &[u128]) -> Vec<u32> {
+    let of_pairs: Vec<u128> = pairs.iter().map(|pair| identity::unit_of(*pair)).collect();
+    let (mut units, mut table) = (Vec::new(), HashTable::with_capacity(pairs.len() / 4));
+    let unit_of = find(&of_pairs, &mut units, &mut table, |id| spread((id >> 64) as u64 ^ id as u64));
+    let mut next = vec![0u32; units.len() + 1];
+    for unit in &unit_of {
+        next[*unit as usize + 1] += 1;
     }
-    Ok(())
+    for unit in 0..units.len() {
+        next[unit + 1] += next[unit];
+    }
+    let mut order = vec![0; pairs.len()];
+    for (pair, unit) in unit_of.iter().enumerate() {
+        let place = &mut next[*unit as usize];
+        order[*place as usize] = pair as u32;
+        *place += 1;
+    }
+    order
 }
 
 /// The units of all pieces, each once, and by piece the unit of each record.
