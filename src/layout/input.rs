@@ -103,7 +103,9 @@ pub(super) fn context(stores: &Stores, memory_bytes: usize, spill: &Path) -> Res
         .with_collect_statistics(false)
         .with_sort_spill_reservation_bytes(reserve)
         // One sort has all the memory, and spills; a merge above several could not, and would fail where they leave it none.
-        .set_bool("datafusion.optimizer.repartition_sorts", false);
+        .set_bool("datafusion.optimizer.repartition_sorts", false)
+        // Rows are placed by the partition that they are read in: none is dealt out before.
+        .with_round_robin_repartition(false);
     let state =
         SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     Ok(SessionContext::new_with_state(state))

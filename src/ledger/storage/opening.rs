@@ -87,6 +87,8 @@ impl Target {
                 // them whole, and still does so when they are large, until the server happens to analyse them: charges
                 // took four times as long after a hundred thousand.
                 ("enable_seqscan", "off"),
+                // Where there is nothing but to read a table whole, its cost would now be thought worth compiling for.
+                ("jit", "off"),
             ])
             .application_name("tollgate")
             .statement_cache_capacity(KEPT_STATEMENTS)

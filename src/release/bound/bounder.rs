@@ -93,16 +93,20 @@ impl Bounder {
         }
     }
 
-    /// Bytes that a group takes of which little is known yet.
-    pub(super) fn bytes_of_group(spec: &ReleaseSpec) -> usize {
-        4 + 8 + 24 * (spec.measures.len() + spec.histograms.len())
+    /// Bytes that the sums of `groups` groups may take in the end, of which there are `records`.
+    pub(super) fn bytes_of_sums(spec: &ReleaseSpec, groups: usize, records: usize) -> usize {
+        // A histogram becomes a table before its pairs are larger.
+        let tables: usize = spec.histograms.iter().map(|histogram| 24 + 8 * histogram.candidates.count as usize).sum();
+        let is_distinct = |measure: &&Measure| matches!(measure.kind, MeasureKind::Distinct { .. });
+        let values = spec.measures.iter().filter(is_distinct).count() * 16;
+        groups.saturating_mul(4 + 8 + 24 * spec.measures.len() + tables) + records * values
     }
 
     /// Bytes held.
     pub(super) fn size(&self) -> usize {
         let measures: usize = self.measures.iter().map(Sums::size).sum();
         let histograms: usize = self.histograms.iter().flatten().map(Histogram::size).sum();
-        self.unit.slot_of.capacity() * 4 + self.units.capacity() * 8 + measures + histograms + self.chooser.size()
+        self.unit.size() + self.units.capacity() * 8 + measures + histograms + self.chooser.size()
     }
 
     /// Bounds the unit `id`, all of whose records are those of `range`, whose groups are among those that there is room
@@ -185,18 +189,22 @@ impl UnitSlots {
                 1
             }
         };
-        // One place more than there may be slots: a group is put where the next slot would be, and counts if it is one, so that
-        // nothing is guessed.
-        if self.groups.len() <= groups.len() {
-            self.groups.resize(groups.len() + 1, 0);
-            self.rows.resize(groups.len() + 1, 0);
-            self.slots.resize(groups.len() + 1, 0);
-        }
         if let Some(first) = groups.first().filter(|first| groups.iter().all(|group| group == *first)) {
+            if self.groups.is_empty() {
+                self.groups.push(0);
+                self.rows.push(0);
+            }
             self.groups[0] = *first;
             self.rows[0] = rows.iter().map(|rows| u64::from(*rows)).sum();
             self.count = 1;
             return;
+        }
+        // One place more than there may be slots: a group is put where the next slot would be, and counts if it is one, so that
+        // nothing is guessed.
+        if self.slots.len() <= groups.len() {
+            self.groups.resize(groups.len() + 1, 0);
+            self.rows.resize(groups.len() + 1, 0);
+            self.slots.resize(groups.len() + 1, 0);
         }
         let (slot_of, of_slot, rows_of_slot) = (&mut self.slot_of[..], &mut self.groups[..], &mut self.rows[..]);
         let base = self.base;
@@ -213,6 +221,14 @@ impl UnitSlots {
             *rows_so_far = (*rows_so_far & u64::from(fresh).wrapping_sub(1)) + u64::from(*rows);
         }
         self.count = count as usize;
+    }
+
+    /// Bytes held.
+    fn size(&self) -> usize {
+        let by_group =
+            (self.slot_of.capacity() + self.groups.capacity() + self.slots.capacity() + self.kept.capacity()) * 4;
+        let by_slot = (self.rows.capacity() + self.counted.capacity()) * 8 + self.sums.capacity() * 16;
+        by_group + by_slot + self.values.capacity() * 32 + self.is_kept.capacity() + self.ranked.capacity() * 48
     }
 
     /// By slot, its group.

@@ -20,6 +20,12 @@ use super::records::{Recorder, Records};
 use super::shards::{self, SHARDS, Shards, Units};
 use super::sums::{GroupSums, emitted, key_schema};
 
+/// Bytes for a record to find its unit by, at most: where it is, and what its unit takes in a table; and where units are pairs
+/// with an epoch, what puts them in the order of their units.
+const fn bytes_of_record(spec: &ReleaseSpec) -> usize {
+    if spec.epochs.is_some() { 4 + 32 + 48 } else { 4 + 32 }
+}
+
 /// Gathers rows, then bounds what each unit adds.
 pub struct Contributions {
     spec: Arc<ReleaseSpec>,
@@ -49,8 +55,9 @@ impl Contributions {
     /// and the sums of all groups. For one unit that is most of the rows that is not spared beforehand.
     #[must_use]
     pub(super) fn needs(&self, workers: usize) -> usize {
-        let sums = self.recorder.codes.len() * Bounder::bytes_of_group(&self.spec);
-        self.size() + (2 * workers * self.shards.largest() + sums).min(self.size())
+        let sums = Bounder::bytes_of_sums(&self.spec, self.recorder.codes.len(), self.shards.records());
+        let shards = workers * self.shards.to_bound(bytes_of_record(&self.spec));
+        self.size() + shards.saturating_add(sums).min(self.size())
     }
 
     /// Gathers a batch whose columns are as the specification says.
@@ -146,8 +153,10 @@ impl Gathered {
                 pieces.extend(shards.take(shard, &self.shape)?.into_iter().map(|records| (records, place)));
             }
         }
-        // What was read from disk, and its rows once more in the order of their units.
-        hold(bounder.size() + 2 * pieces.iter().map(|(records, _)| records.size()).sum::<usize>())?;
+        // What was read from disk, its rows once more in the order of their units, and of each its unit.
+        let of_record = bytes_of_record(&self.spec);
+        let bytes = pieces.iter().map(|(records, _)| 2 * records.size() + of_record * records.len());
+        hold(bounder.size() + bytes.sum::<usize>())?;
         let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
         shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &|from| {
             Ok(keys_from(&self.keys, from))

@@ -138,8 +138,10 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
         column => part_by(column.values(), is_start),
         _ => {
             let column = column.slice(0, column.len());
-            for run in partition(&[column])?.ranges() {
-                is_start[run.start] = 1;
+            match partition(&[column]) {
+                Ok(runs) => runs.ranges().into_iter().for_each(|run| is_start[run.start] = 1),
+                // What cannot be compared is not known to be alike.
+                Err(_) => is_start.fill(1),
             }
         }
     );

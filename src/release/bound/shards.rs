@@ -102,9 +102,15 @@ impl Shards {
         }
     }
 
-    /// Bytes of the largest shard, what is on disk too.
-    pub(super) fn largest(&self) -> usize {
-        self.records.iter().max().unwrap_or(&0) * self.record_bytes
+    /// How many records there are, those on disk too.
+    pub(super) fn records(&self) -> usize {
+        self.records.iter().sum()
+    }
+
+    /// Bytes that bounding the largest shard takes, what is on disk too: its records as they were gathered and once more in the
+    /// order of their units, and `of_record` for each.
+    pub(super) fn to_bound(&self, of_record: usize) -> usize {
+        self.records.iter().max().unwrap_or(&0) * (2 * self.record_bytes + of_record)
     }
 
     /// Bytes held in memory.
