@@ -226,10 +226,10 @@ async fn a_sort_that_does_not_fit_in_memory_spills() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_a_unit_stay_in_the_order_in_which_they_came() {
+    const ROWS: i64 = 20_000;
     let dir = tempfile::tempdir().unwrap();
     let (source, to) = (dir.path().join("source"), dir.path().join("new"));
     fs::create_dir(&source).unwrap();
-    const ROWS: i64 = 20_000;
     for file in 0..2 {
         let came: Int64Array = (file * ROWS..(file + 1) * ROWS).collect();
         let unit: Int64Array = came.values().iter().map(|at| at * 7919 % 501).collect();

@@ -68,6 +68,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 /// How the input is laid out.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 struct Layout {
     text_units: bool,
     dictionaries: bool,
