@@ -36,14 +36,35 @@ fn tables(context: &SessionContext, folder: &Path, public_rows: Option<usize>) {
     context.register_catalog(crate::catalog::SQL_CATALOG, Arc::new(catalog));
 }
 
+/// A context of an engine with so much memory.
+fn context(memory_bytes: usize) -> SessionContext {
+    let config = EngineConfig { target_partitions: Some(3), memory_bytes, ..EngineConfig::default() };
+    SessionContext::new_with_state(Engine::new(&config).unwrap().state().clone())
+}
+
+#[tokio::test]
+async fn a_public_table_that_is_larger_than_a_query_may_hold_is_dealt_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (small, large) = (context(64 << 20), context(EngineConfig::default().memory_bytes));
+    tables(&small, folder.path(), Some(1 << 20));
+    tables(&large, folder.path(), Some(1 << 20));
+    let sql = "SELECT many, few FROM many JOIN few ON many.key = few.key ORDER BY many";
+    let mut rows = Vec::new();
+    for (context, mode) in [(&small, "mode=Partitioned"), (&large, "mode=CollectLeft")] {
+        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(text.contains(mode), "{text}");
+        rows.push(collect(plan, context.task_ctx()).await.unwrap());
+    }
+    assert!(rows[0].iter().map(RecordBatch::num_rows).sum::<usize>() > 0);
+    assert_eq!(rows[0], rows[1]);
+}
+
 #[tokio::test]
 async fn of_a_join_the_side_with_a_known_number_of_rows_is_held() {
     let folder = tempfile::tempdir().unwrap();
-    let context = || {
-        let engine = Engine::new(&EngineConfig { target_partitions: Some(3), ..EngineConfig::default() }).unwrap();
-        SessionContext::new_with_state(engine.state().clone())
-    };
-    let (with, without) = (context(), context());
+    let memory_bytes = EngineConfig::default().memory_bytes;
+    let (with, without) = (context(memory_bytes), context(memory_bytes));
     // More than the engine would hold by itself.
     tables(&with, folder.path(), Some(1 << 20));
     tables(&without, folder.path(), None);
