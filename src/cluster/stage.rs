@@ -39,6 +39,9 @@ use super::watched::{Watch, WatchedExec};
 /// removed: a task that was under way then may have written after that.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long after that it is removed again, should a task that had stood still on a busy machine write once more.
+const LATE: Duration = Duration::from_mins(5);
+
 /// The jobs that this executor has worked for, and when nobody waits for any task of theirs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Jobs(Arc<Mutex<HashMap<PathBuf, Instant>>>);
@@ -55,11 +58,10 @@ impl Jobs {
     pub(super) fn remove_what_is_over(&self, now: Instant) {
         let mut over = Vec::new();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder, deadline| {
-            let runs = now < *deadline + GRACE;
-            if !runs {
+            if now >= *deadline + GRACE {
                 over.push(folder.clone());
             }
-            runs
+            now < *deadline + GRACE + LATE
         });
         for folder in over {
             match std::fs::remove_dir_all(&folder) {

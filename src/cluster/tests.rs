@@ -242,6 +242,10 @@ fn what_a_job_has_left_is_removed_once_nobody_waits_for_it() {
     assert!(folder("short").exists());
     jobs.remove_what_is_over(start + Duration::from_secs(100));
     assert!(!folder("short").exists() && folder("long").exists() && folder("unknown").exists());
+    // A task that had stood still writes once more.
+    std::fs::create_dir(folder("short")).unwrap();
+    jobs.remove_what_is_over(start + Duration::from_secs(102));
+    assert!(!folder("short").exists());
     jobs.remove_what_is_over(start + Duration::from_secs(10_000));
     assert!(!folder("long").exists());
 }

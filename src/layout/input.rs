@@ -88,6 +88,13 @@ impl Input {
     }
 }
 
+/// The same, which reads rows in the order in which they lie: in one partition, since several share out their files as they go.
+pub(super) fn in_order(context: &SessionContext) -> SessionContext {
+    let mut state = context.state();
+    state.config_mut().options_mut().execution.target_partitions = 1;
+    SessionContext::new_with_state(state)
+}
+
 /// DataFusion within `memory_bytes`, which spills into `spill`.
 pub(super) fn context(stores: &Stores, memory_bytes: usize, spill: &Path) -> Result<SessionContext, LayoutError> {
     let runtime = RuntimeEnvBuilder::new()
@@ -103,9 +110,7 @@ pub(super) fn context(stores: &Stores, memory_bytes: usize, spill: &Path) -> Res
         .with_collect_statistics(false)
         .with_sort_spill_reservation_bytes(reserve)
         // One sort has all the memory, and spills; a merge above several could not, and would fail where they leave it none.
-        .set_bool("datafusion.optimizer.repartition_sorts", false)
-        // Rows are placed by the partition that they are read in: none is dealt out before.
-        .with_round_robin_repartition(false);
+        .set_bool("datafusion.optimizer.repartition_sorts", false);
     let state =
         SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
     Ok(SessionContext::new_with_state(state))

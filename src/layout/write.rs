@@ -23,7 +23,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::error::LayoutError;
 use super::groups::{Group, Groups};
-use super::input::Input;
+use super::input::{Input, in_order};
 use super::place::PlaceExec;
 use super::survey::with_dictionaries;
 use super::{Codec, Form, Progress, Stage};
@@ -99,7 +99,7 @@ pub(super) async fn write(
     to: &Target,
     progress: &Progress,
 ) -> Result<Vec<PathBuf>, LayoutError> {
-    let mut rows = input.rows_of(context)?;
+    let mut rows = input.rows_of(&in_order(context))?;
     if form.drop_rows_without_unit {
         rows = rows.filter(ident(input.unit_name()).is_not_null())?;
     }
