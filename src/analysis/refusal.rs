@@ -4,7 +4,9 @@ use std::fmt;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion::sql::unparser::Unparser;
+use datafusion::sql::unparser::dialect::Dialect;
 
 /// What kind of refusal it is; the gateway maps it to a code that callers see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,18 @@ fn first_place(expr: &Expr) -> Option<(u64, u64)> {
     starts.map(|start| (start.line, start.column)).filter(|(line, _)| *line > 0).min()
 }
 
+/// SQL in which the names that need it are quoted. The unparser's own dialect compiles a regular expression for each name.
+struct Plain;
+
+impl Dialect for Plain {
+    fn identifier_quote_style(&self, name: &str) -> Option<char> {
+        let is_plain = |at: usize, c: char| c == '_' || c.is_ascii_lowercase() || (at > 0 && c.is_ascii_digit());
+        let is_keyword = || name != "id" && ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).is_ok();
+        let is_bare = !name.is_empty() && name.chars().enumerate().all(|(at, c)| is_plain(at, c)) && !is_keyword();
+        (!is_bare).then_some('"')
+    }
+}
+
 /// An expression as SQL, for a message: without the casts that the engine adds, and without the names that it makes up.
 pub(super) fn shown(expr: &Expr) -> String {
     let expr = match expr {
@@ -96,7 +110,7 @@ pub(super) fn shown(expr: &Expr) -> String {
         })
         .map(|transformed| transformed.data);
     let Ok(expr) = uncast else { return "this expression".to_owned() };
-    let text = Unparser::default().expr_to_sql(&expr).map_or_else(|_| expr.to_string(), |sql| sql.to_string());
+    let text = Unparser::new(&Plain).expr_to_sql(&expr).map_or_else(|_| expr.to_string(), |sql| sql.to_string());
     // DataFusion names what it makes of a subquery by numbers.
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.as_str();

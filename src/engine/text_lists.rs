@@ -1,8 +1,7 @@
 //! `key IN ('a', 'b')` over texts, by the views of the texts.
 //!
 //! The engine hashes and compares the text of every row, and the keys that a policy lists are in such a list each: it was a quarter
-//! of a release's time. Here the 16 bytes of a text's view stand for it, and a small table of the views that were met last in a
-//! batch answers for most rows. The outcome is the same, NULL for NULL included.
+//! of a release's time. Here the 16 bytes of a text's view stand for it ([`AtHand`]). The outcome is the same, NULL for NULL included.
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +26,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
-/// How many of the views that were met last are at hand.
-const AT_HAND: usize = 512;
+use crate::release::AtHand;
 
 /// Puts [`TextList`] into filters.
 #[derive(Debug)]
@@ -97,26 +95,13 @@ impl TextList {
     }
 
     fn holds(&self, values: &StringViewArray) -> BooleanBuffer {
-        // Views of other batches may stand for other texts.
-        let mut at_hand: Vec<(u128, Option<bool>)> = vec![(0, None); AT_HAND];
+        let mut at_hand = AtHand::new();
         let views = values.views();
-        let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
-        BooleanBuffer::collect_bool(views.len(), |row| {
-            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
-                return false;
-            }
-            let view = views[row];
-            let mixed = ((view >> 64) as u64 ^ (view as u64).rotate_left(23)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let known = &mut at_hand[(mixed >> 32) as usize % AT_HAND];
-            match *known {
-                (met, Some(holds)) if met == view => holds,
-                _ => {
-                    let holds = self.texts.contains(values.value(row));
-                    *known = (view, Some(holds));
-                    holds
-                }
-            }
-        })
+        let mut holds = |row: usize| at_hand.of(views[row], || self.texts.contains(values.value(row)));
+        match values.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => BooleanBuffer::collect_bool(views.len(), holds),
+            Some(nulls) => BooleanBuffer::collect_bool(views.len(), |row| nulls.is_valid(row) && holds(row)),
+        }
     }
 }
 

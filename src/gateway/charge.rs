@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -84,9 +85,13 @@ pub(super) async fn accounts(
     payer: Payer<'_>,
 ) -> Result<Vec<AccountCharge>, GatewayError> {
     let Payer { consumer, agency, now, .. } = payer;
+    let grants = release
+        .datasets
+        .keys()
+        .map(|name| async move { store.grant(consumer, &name.to_string()).await.map_err(translate::ledger) });
+    let (grants, of_domain) = tokio::try_join!(try_join_all(grants), domain_accounts(store, release, cost, payer))?;
     let mut accounts = Vec::new();
-    for (name, policy) in &release.datasets {
-        let grant = store.grant(consumer, &name.to_string()).await.map_err(translate::ledger)?;
+    for ((name, policy), grant) in release.datasets.iter().zip(grants) {
         let Some(own) = consumer_accounts(policy, consumer, grant.as_ref(), now) else {
             return Err(GatewayError::new(
                 Code::BudgetExceeded,
@@ -118,7 +123,7 @@ pub(super) async fn accounts(
             })),
         }
     }
-    accounts.extend(domain_accounts(store, release, cost, payer).await?);
+    accounts.extend(of_domain);
     Ok(accounts)
 }
 

@@ -9,6 +9,7 @@
 //! neither SQL nor accounts. `proof.md` has the argument that what leaves `DrawExec` is private.
 
 mod accuracy;
+mod at_hand;
 mod bound;
 mod cap;
 mod draw;
@@ -26,6 +27,7 @@ mod spec;
 mod tests;
 pub mod verify;
 
+pub(crate) use at_hand::AtHand;
 pub use bound::{BoundExec, Contributions, GroupSums, Meeting, SelectionKey, Sums};
 pub use cap::{CapExec, CapNode};
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Bounder {
     /// When keys cannot be hashed.
     pub(super) fn add(&mut self, id: u128, records: &Records, range: Range<usize>, keys: KeysFrom<'_>) -> Result<()> {
         let unit = &mut self.unit;
-        unit.place(&records.groups[range.clone()], &records.rows[range.clone()]);
+        unit.place(&records.groups[range.clone()], records.rows.as_ref().map(|rows| &rows[range.clone()]));
         self.chooser.bound(id, unit, keys)?;
         match &mut self.counted_units {
             None => unit.each_kept(|_, group| self.units[group] += 1),
@@ -179,8 +179,8 @@ impl Bounder {
 }
 
 impl UnitSlots {
-    /// A slot for each group of the records, and how many rows are in it.
-    fn place(&mut self, groups: &[u32], rows: &[u8]) {
+    /// A slot for each group of the records, and how many rows are in it: one a record if nothing else is said.
+    fn place(&mut self, groups: &[u32], rows: Option<&[u8]>) {
         // What the last unit left lies below the base of this one.
         self.base = match self.base.checked_add(self.count.max(1) as u32) {
             Some(base) if base.checked_add(groups.len() as u32).is_some() => base,
@@ -195,30 +195,38 @@ impl UnitSlots {
                 self.rows.push(0);
             }
             self.groups[0] = *first;
-            self.rows[0] = rows.iter().map(|rows| u64::from(*rows)).sum();
+            self.rows[0] = rows.map_or(groups.len() as u64, |rows| rows.iter().map(|rows| u64::from(*rows)).sum());
             self.count = 1;
             return;
         }
-        // One place more than there may be slots: a group is put where the next slot would be, and counts if it is one, so that
-        // nothing is guessed.
+        // One place more than there may be slots: a group is put where the next slot would be.
         if self.slots.len() <= groups.len() {
             self.groups.resize(groups.len() + 1, 0);
             self.rows.resize(groups.len() + 1, 0);
             self.slots.resize(groups.len() + 1, 0);
         }
+        match rows {
+            Some(rows) => self.place_each(groups.iter().zip(rows.iter().map(|rows| u64::from(*rows)))),
+            None => self.place_each(groups.iter().zip(std::iter::repeat(1))),
+        }
+    }
+
+    #[inline]
+    fn place_each<'a>(&mut self, records: impl Iterator<Item = (&'a u32, u64)>) {
         let (slot_of, of_slot, rows_of_slot) = (&mut self.slot_of[..], &mut self.groups[..], &mut self.rows[..]);
         let base = self.base;
         let mut count = 0;
-        for ((group, rows), slot) in groups.iter().zip(rows).zip(&mut self.slots) {
+        for ((group, rows), slot) in records.zip(&mut self.slots) {
             let known = &mut slot_of[*group as usize];
             let fresh = *known < base;
+            // It counts as a slot if it is one, so that nothing is guessed.
             *slot = if fresh { count } else { *known - base };
             *known = base + *slot;
             of_slot[count as usize] = *group;
             count += u32::from(fresh);
             // Of a slot that is fresh, what an earlier unit left there does not count.
             let rows_so_far = &mut rows_of_slot[*slot as usize];
-            *rows_so_far = (*rows_so_far & u64::from(fresh).wrapping_sub(1)) + u64::from(*rows);
+            *rows_so_far = (*rows_so_far & u64::from(fresh).wrapping_sub(1)) + rows;
         }
         self.count = count as usize;
     }

@@ -22,6 +22,7 @@ use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float16Type, Floa
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, internal_err};
 
+use super::super::at_hand::AtHand;
 use super::identity::{as_views, integers, is_bytes, is_integer, spread};
 
 /// No code.
@@ -161,9 +162,9 @@ impl Column {
         let finder = if is_integer(values) || matches!(values, DataType::Float64 | DataType::Float32) {
             Finder::Numbers(Numbers::default())
         } else if is_bytes(values) {
-            Finder::Bytes(Bytes::default())
+            Finder::Bytes(Bytes::new())
         } else {
-            Finder::Rows(RowConverter::new(vec![SortField::new(values.clone())])?, Bytes::default())
+            Finder::Rows(RowConverter::new(vec![SortField::new(values.clone())])?, Bytes::new())
         };
         Ok(Self { kind: kind.clone(), count: 0, pieces: Vec::new(), null: NONE, finder, dictionary: None })
     }
@@ -181,7 +182,7 @@ impl Column {
             Finder::Rows(converter, bytes) => {
                 let rows = converter.convert_columns(std::slice::from_ref(keys))?;
                 for (row, value) in rows.iter().enumerate() {
-                    out.push(bytes.find(value.as_ref(), row, &mut met));
+                    out.push(bytes.met.of(value.as_ref(), row, &mut met));
                 }
             }
         }
@@ -357,51 +358,53 @@ impl Numbers {
 
 /// Codes of texts and bytes.
 struct Bytes {
-    /// Views of the batch at hand: of other batches they may stand for other bytes.
-    at_hand: Vec<(u128, u32)>,
-    all: HashMap<Box<[u8]>, u32, hashbrown::DefaultHashBuilder>,
+    at_hand: Box<AtHand<u32>>,
+    met: BytesMet,
+}
+
+/// The code of each value that was met.
+#[derive(Default)]
+struct BytesMet {
+    codes: HashMap<Box<[u8]>, u32, hashbrown::DefaultHashBuilder>,
     held: usize,
 }
 
-impl Default for Bytes {
-    fn default() -> Self {
-        Self { at_hand: vec![(0, NONE); AT_HAND], all: HashMap::default(), held: 0 }
-    }
-}
-
-impl Bytes {
-    fn find(&mut self, bytes: &[u8], row: usize, met: &mut Met) -> u32 {
-        if let Some(code) = self.all.get(bytes) {
+impl BytesMet {
+    fn of(&mut self, bytes: &[u8], row: usize, met: &mut Met) -> u32 {
+        if let Some(code) = self.codes.get(bytes) {
             return *code;
         }
         let code = met.fresh(row);
         self.held += bytes.len();
-        self.all.insert(bytes.into(), code);
+        self.codes.insert(bytes.into(), code);
         code
+    }
+}
+
+impl Bytes {
+    fn new() -> Self {
+        Self { at_hand: Box::new(AtHand::new()), met: BytesMet::default() }
     }
 
     fn codes(&mut self, values: &BinaryViewArray, met: &mut Met, out: &mut Vec<u32>) {
-        self.at_hand.fill((0, NONE));
-        let nulls = values.nulls();
-        for (row, view) in values.views().iter().enumerate() {
-            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
-                out.push(met.null(row));
-                continue;
+        let Self { at_hand, met: known } = self;
+        at_hand.forget();
+        let views = values.views().iter().enumerate();
+        match values.nulls() {
+            None => {
+                out.extend(views.map(|(row, view)| at_hand.of(*view, || known.of(values.value(row), row, met))));
             }
-            let at = spread((*view >> 64) as u64 ^ (*view as u64).rotate_left(23)) as usize % AT_HAND;
-            let (known, code) = self.at_hand[at];
-            if known == *view && code != NONE {
-                out.push(code);
-                continue;
-            }
-            let code = self.find(values.value(row), row, met);
-            self.at_hand[at] = (*view, code);
-            out.push(code);
+            Some(nulls) => out.extend(views.map(|(row, view)| {
+                if nulls.is_null(row) {
+                    return met.null(row);
+                }
+                at_hand.of(*view, || known.of(values.value(row), row, met))
+            })),
         }
     }
 
     fn size(&self) -> usize {
-        AT_HAND * 32 + self.all.capacity() * 32 + self.held
+        AtHand::<u32>::size() + self.met.codes.capacity() * 32 + self.met.held
     }
 }
 

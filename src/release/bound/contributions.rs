@@ -16,7 +16,8 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use super::super::spec::ReleaseSpec;
 use super::SelectionKey;
 use super::bounder::Bounder;
-use super::records::{Recorder, Records};
+use super::dense::{self, Dense, Extent};
+use super::records::Recorder;
 use super::shards::{self, SHARDS, Shards, Units};
 use super::sums::{GroupSums, emitted, key_schema};
 
@@ -41,7 +42,8 @@ impl Contributions {
     /// When a type cannot be grouped.
     pub fn new(spec: Arc<ReleaseSpec>, selection_key: SelectionKey, schema: &Schema) -> Result<Self> {
         let recorder = Recorder::new(Arc::clone(&spec), selection_key, schema)?;
-        Ok(Self { spec, selection_key, recorder, shards: Shards::new() })
+        let shards = Shards::new(recorder.none());
+        Ok(Self { spec, selection_key, recorder, shards })
     }
 
     /// Bytes held.
@@ -68,6 +70,17 @@ impl Contributions {
         let (records, _) = self.recorder.records(batch)?;
         self.shards.add(&records);
         Ok(())
+    }
+
+    /// The cells of a dense table and its bytes, where one would pay from now on.
+    pub(super) fn dense_pays(&mut self) -> Option<(Extent, usize)> {
+        let extent = self.shards.dense_pays(self.recorder.codes.len())?;
+        Some((extent, extent.bytes(&self.recorder.none())))
+    }
+
+    /// Gathers in a dense table from now on.
+    pub(super) fn make_dense(&mut self, extent: Extent) {
+        self.shards.make_dense(extent);
     }
 
     /// Writes what was gathered to disk. Blocking I/O.
@@ -98,7 +111,8 @@ pub(super) struct Gathered {
     /// The keys of all groups.
     pub(super) keys: Vec<ArrayRef>,
     groups: usize,
-    shape: Records,
+    /// By place, its table.
+    tables: Vec<Option<Dense>>,
     /// By place, what its groups are called among all; `None` where there is one place.
     names: Vec<Option<Vec<u32>>>,
     left: Mutex<Left>,
@@ -121,11 +135,10 @@ impl Gathered {
     ) -> Result<Self> {
         let keys = places.iter().map(|place| place.recorder.codes.keys(0)).collect::<Result<Vec<_>>>()?;
         let Common { keys, groups, names } = Common::of(spec, keys)?;
-        let Some(first) = places.first() else { return datafusion::common::internal_err!("nothing was gathered") };
-        let shape = first.recorder.none();
-        let shards = places.into_iter().map(|place| place.shards).collect();
+        let mut shards: Vec<_> = places.into_iter().map(|place| place.shards).collect();
+        let tables = shards.iter_mut().map(Shards::take_dense).collect();
         let left = Mutex::new(Left { next: 0, shards });
-        Ok(Self { spec: Arc::clone(spec), selection_key, keys, groups, shape, names, left })
+        Ok(Self { spec: Arc::clone(spec), selection_key, keys, groups, tables, names, left })
     }
 
     /// A bounder with room for all groups.
@@ -142,25 +155,35 @@ impl Gathered {
     /// When keys cannot be hashed, spilled rows cannot be read, or `hold` fails.
     pub(super) fn bound_next(&self, bounder: &mut Bounder, hold: impl FnOnce(usize) -> Result<()>) -> Result<bool> {
         let mut pieces = Vec::new();
+        let shard;
         {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            let shard = left.next;
+            shard = left.next;
             if shard == SHARDS {
                 return Ok(false);
             }
             left.next += 1;
             for (place, shards) in left.shards.iter_mut().enumerate() {
-                pieces.extend(shards.take(shard, &self.shape)?.into_iter().map(|records| (records, place)));
+                pieces.extend(shards.take(shard)?.into_iter().map(|records| (records, place)));
             }
         }
+        let keys = |from| Ok(keys_from(&self.keys, from));
+        let tables = || self.tables.iter().zip(&self.names).enumerate();
+        if pieces.is_empty() {
+            let named: Vec<_> =
+                tables().filter_map(|(_, (table, names))| Some((table.as_ref()?, names.as_deref()))).collect();
+            hold(bounder.size())?;
+            dense::bound(&named, shard, bounder, &keys)?;
+            return Ok(true);
+        }
+        let cells = tables().filter_map(|(place, (table, _))| Some((table.as_ref()?.records(shard), place)));
+        pieces.extend(cells);
         // What was read from disk, its rows once more in the order of their units, and of each its unit.
         let of_record = bytes_of_record(&self.spec);
         let bytes = pieces.iter().map(|(records, _)| 2 * records.size() + of_record * records.len());
         hold(bounder.size() + bytes.sum::<usize>())?;
         let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
-        shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &|from| {
-            Ok(keys_from(&self.keys, from))
-        })?;
+        shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &keys)?;
         Ok(true)
     }
 }

@@ -269,6 +269,11 @@ impl Work {
         let mut contributions = Contributions::new(Arc::clone(&self.spec), self.key, &self.input.schema())?;
         while let Some(batch) = rows.next().await {
             contributions.add(&batch?)?;
+            if let Some((extent, bytes)) = contributions.dense_pays()
+                && reservation.try_resize(contributions.needs(workers) + bytes).is_ok()
+            {
+                contributions.make_dense(extent);
+            }
             if reservation.try_resize(contributions.needs(workers)).is_err() {
                 contributions.spill(&self.context.runtime_env().disk_manager)?;
                 reservation.try_resize(contributions.needs(workers))?;

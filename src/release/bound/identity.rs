@@ -36,11 +36,11 @@ pub(super) enum Ids {
 }
 
 impl Ids {
-    /// None yet, as narrow as these are.
-    pub(super) const fn like(&self) -> Self {
+    /// None yet, as narrow as these are, and room for so many.
+    pub(super) fn like(&self, room: usize) -> Self {
         match self {
-            Self::Narrow(_) => Self::Narrow(Vec::new()),
-            Self::Wide(_) => Self::Wide(Vec::new()),
+            Self::Narrow(_) => Self::Narrow(Vec::with_capacity(room)),
+            Self::Wide(_) => Self::Wide(Vec::with_capacity(room)),
         }
     }
 
@@ -174,17 +174,15 @@ impl Identities {
     /// Rows of one unit beside each other are hashed once.
     fn bytes(&self, unit: &ArrayRef) -> Result<Vec<u128>> {
         let unit = as_views(unit)?;
-        let mut ids = Vec::with_capacity(unit.len());
-        let mut last = None;
-        for row in 0..unit.len() {
-            let id = match last {
-                Some(id) if follows_its_like(&unit, row) => id,
-                _ => keyed(self.key, unit.value(row)),
-            };
-            last = Some(id);
-            ids.push(id);
-        }
-        Ok(ids)
+        let mut before: (&[u8], u128) = (&[], keyed(self.key, &[]));
+        let ids = unit.iter().map(|unit| {
+            let unit = unit.unwrap_or_default();
+            if !are_alike(unit, before.0) {
+                before = (unit, keyed(self.key, unit));
+            }
+            before.1
+        });
+        Ok(ids.collect())
     }
 
     fn by_dictionary(&mut self, unit: &ArrayRef) -> Result<Vec<u128>> {
@@ -247,17 +245,22 @@ pub(super) const fn is_bytes(kind: &DataType) -> bool {
     )
 }
 
-/// Whether a row from the second on has the same bytes as the row before, both of them valid.
+/// Whether bytes are equal: those of an id are so few that a call would take longer than to compare them.
 #[inline]
-pub(super) fn follows_its_like(values: &BinaryViewArray, row: usize) -> bool {
-    let (before, view) = (values.views()[row - 1], values.views()[row]);
-    // Equal views of one array are equal bytes. Else only those may be that are too long for a view and begin alike.
-    before == view
-        || (before as u64 == view as u64 && view as u32 > INLINE && values.value(row - 1) == values.value(row))
+pub(super) fn are_alike(a: &[u8], b: &[u8]) -> bool {
+    const WORD: usize = size_of::<u64>();
+    let len = a.len();
+    if len != b.len() || !(WORD..=3 * WORD).contains(&len) {
+        return a == b;
+    }
+    // Three words, which may overlap, have all of up to 24 bytes.
+    let differ = |at: usize| match (a[at..].first_chunk::<WORD>(), b[at..].first_chunk::<WORD>()) {
+        (Some(a), Some(b)) => u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b),
+        _ => u64::MAX,
+    };
+    let last = len - WORD;
+    differ(0) | differ(last.min(WORD)) | differ(last) == 0
 }
-
-/// The length up to which a view holds all of its bytes (Arrow columnar format, views of binary data).
-const INLINE: u32 = 12;
 
 /// Text and bytes as views of bytes.
 pub(super) fn as_views(array: &ArrayRef) -> Result<BinaryViewArray> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch ── Recorder ──▶ Records ──▶ Shards ──▶ Bounder ──▶ GroupSums        rows in any order
-//!    runs, codes, ids      │                     ▲
+//!    runs, codes, ids      │  └──▶ Dense ──▶─────▲                         few groups: rows are added up as they are read
 //!                           └──── Sorted ─────────┘                         rows that come unit after unit
 //! ```
 //!
@@ -11,6 +11,7 @@
 mod bounder;
 mod codes;
 mod contributions;
+mod dense;
 mod exec;
 mod identity;
 mod records;

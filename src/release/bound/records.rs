@@ -29,8 +29,8 @@ pub(super) struct Records {
     pub(super) ids: Ids,
     /// In which group.
     pub(super) groups: Vec<u32>,
-    /// Of how many rows.
-    pub(super) rows: Vec<u8>,
+    /// Of how many rows; `None` where each is of one.
+    pub(super) rows: Option<Vec<u8>>,
     /// What they have of each measure.
     pub(super) measures: Vec<Gathered>,
     /// By histogram, the candidate of each row.
@@ -39,7 +39,7 @@ pub(super) struct Records {
 
 /// What records have of one measure.
 pub(super) struct Gathered {
-    /// How many rows count; `None` where all do.
+    /// How many rows count; `None` where all of each record do.
     pub(super) counted: Option<Vec<u8>>,
     pub(super) values: Values,
 }
@@ -55,11 +55,11 @@ pub(super) enum Values {
 }
 
 impl Values {
-    const fn like(&self) -> Self {
+    fn like(&self, room: usize) -> Self {
         match self {
             Self::None => Self::None,
-            Self::Steps(_) => Self::Steps(Vec::new()),
-            Self::Hashes(_) => Self::Hashes(Vec::new()),
+            Self::Steps(_) => Self::Steps(Vec::with_capacity(room)),
+            Self::Hashes(_) => Self::Hashes(Vec::with_capacity(room)),
         }
     }
 }
@@ -71,16 +71,18 @@ impl Records {
 
     /// No records, of the shape of these.
     pub(super) fn like(&self) -> Self {
+        self.with_room(0)
+    }
+
+    /// No records, of the shape of these, and room for so many.
+    pub(super) fn with_room(&self, room: usize) -> Self {
+        let measure = |gathered: &Gathered| Gathered { counted: None, values: gathered.values.like(room) };
         Self {
-            ids: self.ids.like(),
-            groups: Vec::new(),
-            rows: Vec::new(),
-            measures: self
-                .measures
-                .iter()
-                .map(|gathered| Gathered { counted: None, values: gathered.values.like() })
-                .collect(),
-            candidates: vec![Vec::new(); self.candidates.len()],
+            ids: self.ids.like(room),
+            groups: Vec::with_capacity(room),
+            rows: None,
+            measures: self.measures.iter().map(measure).collect(),
+            candidates: self.candidates.iter().map(|_| Vec::with_capacity(room)).collect(),
         }
     }
 
@@ -113,7 +115,11 @@ impl Records {
             })
             .sum();
         let candidates: usize = self.candidates.iter().map(|candidates| candidates.capacity() * 4).sum();
-        self.ids.size() + self.groups.capacity() * 4 + self.rows.capacity() + measures + candidates
+        self.ids.size()
+            + self.groups.capacity() * 4
+            + self.rows.as_ref().map_or(0, Vec::capacity)
+            + measures
+            + candidates
     }
 
     /// Appends those of `from` that `order` names.
@@ -133,11 +139,20 @@ impl Records {
                 }
             }),
         }
+        // Numbers of rows that are not all one, in `to` or from now on.
+        let numbers = |to: &mut Vec<u8>, from: Option<&Vec<u8>>| match from {
+            Some(from) => pick(to, from, order),
+            None => to.resize(to.len() + order.len(), 1),
+        };
+        let before = self.groups.len();
+        let ones = || vec![1; before];
         for (to, from_measure) in self.measures.iter_mut().zip(&from.measures) {
             match (&mut to.counted, &from_measure.counted) {
                 (None, None) => {}
-                (Some(to), None) => pick(to, &from.rows, order),
-                (to, Some(counted)) => pick(to.get_or_insert_with(|| self.rows.clone()), counted, order),
+                (Some(to), counted) => numbers(to, counted.as_ref().or(from.rows.as_ref())),
+                (to, Some(counted)) => {
+                    pick(to.insert(self.rows.clone().unwrap_or_else(ones)), counted, order);
+                }
             }
             match (&mut to.values, &from_measure.values) {
                 (Values::Steps(to), Values::Steps(from)) => pick(to, from, order),
@@ -148,15 +163,17 @@ impl Records {
         for (to, from) in self.candidates.iter_mut().zip(&from.candidates) {
             pick(to, from, order);
         }
+        if self.rows.is_some() || from.rows.is_some() {
+            numbers(self.rows.get_or_insert_with(ones), from.rows.as_ref());
+        }
         pick(&mut self.groups, &from.groups, order);
-        pick(&mut self.rows, &from.rows, order);
     }
 
-    /// Room for `len` records of the shape of these, all zero.
-    pub(super) fn zeroed(&self, len: usize, counted: &[bool]) -> Self {
+    /// Room for `len` records of the shape of these, all zero: with numbers of `rows`, and of measures with how many are `counted`.
+    pub(super) fn zeroed(&self, len: usize, rows: bool, counted: &[bool]) -> Self {
         let mut zeroed = self.like();
         zeroed.groups = vec![0; len];
-        zeroed.rows = vec![0; len];
+        zeroed.rows = rows.then(|| vec![0; len]);
         for ((gathered, like), counted) in zeroed.measures.iter_mut().zip(&self.measures).zip(counted) {
             gathered.counted = counted.then(|| vec![0; len]);
             gathered.values = match like.values {
@@ -184,10 +201,16 @@ impl Records {
                 }
             }
         }
-        put(&mut self.rows, &from.rows, places);
+        let numbers = |to: &mut [u8], from: Option<&Vec<u8>>| match from {
+            Some(from) => put(to, from, places),
+            None => places.iter().for_each(|place| to[*place as usize] = 1),
+        };
+        if let Some(to) = &mut self.rows {
+            numbers(to, from.rows.as_ref());
+        }
         for (to, from_measure) in self.measures.iter_mut().zip(&from.measures) {
             if let Some(to) = &mut to.counted {
-                put(to, from_measure.counted.as_ref().unwrap_or(&from.rows), places);
+                numbers(to, from_measure.counted.as_ref().or(from.rows.as_ref()));
             }
             match (&mut to.values, &from_measure.values) {
                 (Values::Steps(to), Values::Steps(from)) => put(to, from, places),
@@ -262,7 +285,7 @@ impl Recorder {
         Records {
             ids: self.identities.none(),
             groups: Vec::new(),
-            rows: Vec::new(),
+            rows: None,
             measures: measures.collect(),
             candidates: vec![Vec::new(); self.spec.histograms.len()],
         }
@@ -337,7 +360,7 @@ impl Recorder {
             }
             candidates.push(of_rows);
         }
-        let rows = runs.map_or_else(|| vec![1; rows], |runs| runs.lengths());
+        let rows = runs.map(|runs| runs.lengths());
         Ok((Records { ids, groups, rows, measures, candidates }, ArrayRef::clone(&named[0])))
     }
 }

@@ -17,7 +17,7 @@ use arrow::compute::{partition, take};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::identity::{as_views, follows_its_like, is_bytes};
+use super::identity::{are_alike, as_views, is_bytes};
 
 /// The most rows of a run: as many as a record holds.
 const LONGEST: usize = u8::MAX as usize;
@@ -124,12 +124,17 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
     }
     if is_bytes(column.data_type()) {
         let values = as_views(column)?;
-        let nulls = column.nulls();
-        for (row, is_start) in is_start.iter_mut().enumerate().skip(1) {
-            // Where another column parts the rows there is nothing to compare, and of two NULLs nothing is known.
-            if *is_start == 0 && nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                *is_start = u8::from(!follows_its_like(&values, row));
+        let mut before = None;
+        for (value, is_start) in values.iter().zip(is_start) {
+            // Where another column parts the rows there is nothing to compare.
+            if *is_start == 0 {
+                let is_alike = match (before, value) {
+                    (Some(before), Some(value)) => are_alike(before, value),
+                    (before, value) => before == value,
+                };
+                *is_start = u8::from(!is_alike);
             }
+            before = value;
         }
         return Ok(());
     }

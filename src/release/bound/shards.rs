@@ -17,6 +17,7 @@ use datafusion::execution::spill_file::SpillFile;
 use hashbrown::HashTable;
 
 use super::bounder::{Bounder, KeysFrom};
+use super::dense::{Dense, Extent};
 use super::identity::{self, Ids, spread, spread_wide};
 use super::records::{Records, Values};
 
@@ -26,15 +27,26 @@ const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 /// How many records a piece holds at least, unless it is the last: memory then grows by pieces and not by doubling.
 const PIECE: usize = 4_096;
 
+/// How many records there are before a table is thought of.
+const ENOUGH: usize = 1 << 16;
+/// How many times the bytes of the records so far a table may take: more come.
+const TIMES: usize = 4;
+
 /// Records by shard.
 pub(super) struct Shards {
+    /// No records, of the shape of all.
+    shape: Records,
     held: Vec<Vec<Records>>,
     /// Bytes of the pieces that are full.
     full_bytes: usize,
-    /// By shard, how many records it has, those on disk too.
+    /// By shard, how many records it has, those on disk too, but not those in a table.
     records: [usize; SHARDS],
-    record_bytes: usize,
     spilled: Vec<Spilled>,
+    /// Where it pays, a table to which all records go that have a cell there.
+    dense: Option<Dense>,
+    /// While there is none: the least and the greatest unit, and how many records there are when a table is thought of next.
+    range: (u64, u64),
+    enough: usize,
     // Filled anew for each batch.
     shard_of: Vec<u8>,
     order: Vec<u32>,
@@ -48,28 +60,74 @@ struct Spilled {
 }
 
 impl Shards {
-    pub(super) fn new() -> Self {
+    /// For records of the shape of `shape`.
+    pub(super) fn new(shape: Records) -> Self {
+        let enough = if Dense::can_hold(&shape) { ENOUGH } else { usize::MAX };
         Self {
-            held: (0..SHARDS).map(|_| Vec::new()).collect(),
+            shape,
+            held: no_pieces(),
             full_bytes: 0,
             records: [0; SHARDS],
-            record_bytes: 0,
             spilled: Vec::new(),
+            dense: None,
+            range: (u64::MAX, 0),
+            enough,
             shard_of: Vec::new(),
             order: Vec::new(),
         }
     }
 
-    /// Puts records where their units belong: a counting sort, then one copy a shard and column.
+    /// Adds records to the cells of the table, if there is one, and puts the others where their units belong.
     pub(super) fn add(&mut self, records: &Records) {
+        let Some(dense) = &mut self.dense else { return self.put(records) };
+        let left = dense.add(records);
+        if !left.is_empty() {
+            let mut rest = records.like();
+            rest.append(records, &left);
+            self.put(&rest);
+        }
+    }
+
+    /// The cells of a table, where one pays now for records of `groups` groups: of units that are integers close together, in few
+    /// groups. It is thought of whenever there are twice as many records.
+    pub(super) fn dense_pays(&mut self, groups: usize) -> Option<Extent> {
+        let records = self.records();
+        if records < self.enough || self.dense.is_some() || !self.spilled.is_empty() {
+            return None;
+        }
+        self.enough = records.saturating_mul(2);
+        let extent = Extent::of(self.range.0, self.range.1, groups)?;
+        (extent.bytes(&self.shape) <= TIMES * records * self.shape.record_bytes()).then_some(extent)
+    }
+
+    /// From now on adds records to a table, and those that are held.
+    pub(super) fn make_dense(&mut self, extent: Extent) {
+        self.dense = Some(Dense::new(extent, &self.shape));
+        self.full_bytes = 0;
+        self.records = [0; SHARDS];
+        for piece in std::mem::replace(&mut self.held, no_pieces()).into_iter().flatten() {
+            self.add(&piece);
+        }
+    }
+
+    /// The table, if there is one.
+    pub(super) fn take_dense(&mut self) -> Option<Dense> {
+        self.dense.take()
+    }
+
+    /// Puts records where their units belong: a counting sort, then one copy a shard and column.
+    fn put(&mut self, records: &Records) {
         self.shard_of.clear();
         match &records.ids {
-            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| shard_of(*id))),
+            Ids::Narrow(ids) => {
+                self.shard_of.extend(ids.iter().map(|id| shard_of(*id)));
+                let (least, most) = self.range;
+                self.range = ids.iter().fold((least, most), |(least, most), id| (least.min(*id), most.max(*id)));
+            }
             Ids::Wide(ids) => {
                 self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> (u64::BITS - SHARD_BITS)) as u8));
             }
         }
-        self.record_bytes = records.record_bytes();
         let mut starts = [0u32; SHARDS + 1];
         for shard in &self.shard_of {
             starts[*shard as usize + 1] += 1;
@@ -93,8 +151,10 @@ impl Shards {
             match pieces.last_mut() {
                 Some(piece) if piece.len() < PIECE => piece.append(records, order),
                 last => {
+                    // Where one was filled another will be; the first grows as it must.
+                    let room = if last.is_some() { PIECE + order.len() } else { 0 };
                     self.full_bytes += last.map_or(0, |full| full.size());
-                    let mut piece = records.like();
+                    let mut piece = records.with_room(room);
                     piece.append(records, order);
                     pieces.push(piece);
                 }
@@ -102,7 +162,7 @@ impl Shards {
         }
     }
 
-    /// How many records there are, those on disk too.
+    /// How many records there are, those on disk too, but not those in a table.
     pub(super) fn records(&self) -> usize {
         self.records.iter().sum()
     }
@@ -110,13 +170,14 @@ impl Shards {
     /// Bytes that bounding the largest shard takes, what is on disk too: its records as they were gathered and once more in the
     /// order of their units, and `of_record` for each.
     pub(super) fn to_bound(&self, of_record: usize) -> usize {
-        self.records.iter().max().unwrap_or(&0) * (2 * self.record_bytes + of_record)
+        let cells = self.dense.as_ref().map_or(0, Dense::most_of_shard);
+        (self.records.iter().max().unwrap_or(&0) + cells) * (2 * self.shape.record_bytes() + of_record)
     }
 
     /// Bytes held in memory.
     pub(super) fn size(&self) -> usize {
         let open: usize = self.held.iter().filter_map(|pieces| pieces.last()).map(Records::size).sum();
-        self.full_bytes + open
+        self.full_bytes + open + self.dense.as_ref().map_or(0, Dense::size)
     }
 
     /// Writes all that is held to a file, and holds nothing. Blocking I/O.
@@ -124,15 +185,20 @@ impl Shards {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn spill(&mut self, disk: &Arc<DiskManager>) -> Result<()> {
-        let Some(shape) = self.held.iter().flatten().next().map(Records::like) else { return Ok(()) };
+        let dense = self.dense.take();
+        if dense.is_none() && self.held.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
         let file = disk.create_tmp_file("the bounding of contributions")?;
         let mut inner = file.open_writer()?;
         let mut starts = vec![0];
         {
-            let mut writer = FileWriter::try_new_buffered(&mut inner, &schema(&shape))?;
+            let mut writer = FileWriter::try_new_buffered(&mut inner, &schema(&self.shape))?;
             let mut batches = 0;
-            for pieces in &mut self.held {
-                for piece in pieces.drain(..) {
+            for (shard, pieces) in self.held.iter_mut().enumerate() {
+                let cells = dense.as_ref().map(|dense| dense.records(shard));
+                self.records[shard] += cells.as_ref().map_or(0, Records::len);
+                for piece in pieces.drain(..).chain(cells) {
                     writer.write(&to_batch(piece)?)?;
                     batches += 1;
                 }
@@ -146,11 +212,11 @@ impl Shards {
         Ok(())
     }
 
-    /// The pieces of a shard, those on disk too. Blocking I/O. `shape` has the shape of all records.
+    /// The pieces of a shard, those on disk too. Blocking I/O.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub(super) fn take(&mut self, shard: usize, shape: &Records) -> Result<Vec<Records>> {
+    pub(super) fn take(&mut self, shard: usize) -> Result<Vec<Records>> {
         let mut pieces = std::mem::take(&mut self.held[shard]);
         for spilled in &self.spilled {
             let range = spilled.starts[shard]..spilled.starts[shard + 1];
@@ -161,18 +227,33 @@ impl Shards {
             let mut reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
             reader.set_index(range.start)?;
             for batch in reader.take(range.len()) {
-                pieces.push(from_batch(&batch?, shape)?);
+                pieces.push(from_batch(&batch?, &self.shape)?);
             }
         }
         Ok(pieces)
     }
 }
 
+fn no_pieces() -> Vec<Vec<Records>> {
+    (0..SHARDS).map(|_| Vec::new()).collect()
+}
+
 /// The shard of an integer. Of the integers of one shard no two have the same upper part, so that it names the unit there; and
 /// integers that are far apart, all even say, are spread over all shards even so.
 #[inline]
-const fn shard_of(id: u64) -> u8 {
-    ((id ^ (spread(id >> SHARD_BITS) >> 32)) % SHARDS as u64) as u8
+pub(super) const fn shard_of(id: u64) -> u8 {
+    ((id ^ (spread(upper_of(id)) >> 32)) % SHARDS as u64) as u8
+}
+
+/// The upper part of an integer.
+#[inline]
+pub(super) const fn upper_of(id: u64) -> u64 {
+    id >> SHARD_BITS
+}
+
+/// The integer of a shard that has an upper part.
+pub(super) const fn id_of(shard: usize, upper: u64) -> u64 {
+    (upper << SHARD_BITS) | ((shard as u64 ^ (spread(upper) >> 32)) % SHARDS as u64)
 }
 
 /// Pieces of one shard, and by piece how its groups are called among all.
@@ -199,7 +280,7 @@ pub(super) fn bound(
     keys: KeysFrom<'_>,
 ) -> Result<()> {
     let Some((first, _)) = pieces.first() else { return Ok(()) };
-    let (units, unit_of) = units(pieces, of)?;
+    let (units, unit_of) = units(pieces, of, epochs)?;
     // By unit where its records begin: a counting sort.
     let mut starts = vec![0u32; units.len() + 1];
     for unit in unit_of.iter().flatten() {
@@ -211,7 +292,8 @@ pub(super) fn bound(
     let counted: Vec<bool> = (0..first.measures.len())
         .map(|at| pieces.iter().any(|(records, _)| records.measures[at].counted.is_some()))
         .collect();
-    let mut sorted = first.zeroed(unit_of.iter().map(Vec::len).sum(), &counted);
+    let has_rows = pieces.iter().any(|(records, _)| records.rows.is_some());
+    let mut sorted = first.zeroed(unit_of.iter().map(Vec::len).sum(), has_rows, &counted);
     let mut next = starts.clone();
     for ((records, names), mut unit_of) in pieces.iter().zip(unit_of) {
         for unit in &mut unit_of {
@@ -252,10 +334,10 @@ fn by_unit(pairs: &[u128]) -> Vec<u32> {
 }
 
 /// The units of all pieces, each once, and by piece the unit of each record.
-fn units(pieces: &[Named<'_>], of: Units) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
-    // Many units have few records, or few have many: to begin with, a place for one in four.
+fn units(pieces: &[Named<'_>], of: Units, epochs: bool) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
+    // Many units have few records, or few have many: to begin with, a place for one in four. Of pairs most have few.
     let records: usize = pieces.iter().map(|(records, _)| records.len()).sum();
-    let table = || HashTable::with_capacity(records / 4);
+    let table = || HashTable::with_capacity(if epochs { records } else { records / 4 });
     let mut unit_of = Vec::with_capacity(pieces.len());
     match &pieces.first().map(|(records, _)| &records.ids) {
         Some(Ids::Narrow(_)) => {
@@ -365,9 +447,10 @@ fn to_batch(records: Records) -> Result<RecordBatch> {
         Ids::Narrow(ids) => Arc::new(UInt64Array::from(ids)),
         Ids::Wide(ids) => wide(ids)?,
     }];
+    let rows = records.rows.unwrap_or_else(|| vec![1; records.groups.len()]);
     columns.push(Arc::new(UInt32Array::from(records.groups)));
     for gathered in records.measures {
-        let counted = gathered.counted.unwrap_or_else(|| records.rows.clone());
+        let counted = gathered.counted.unwrap_or_else(|| rows.clone());
         columns.push(Arc::new(UInt8Array::from(counted)));
         match gathered.values {
             Values::None => {}
@@ -375,7 +458,7 @@ fn to_batch(records: Records) -> Result<RecordBatch> {
             Values::Hashes(hashes) => columns.push(wide(hashes)?),
         }
     }
-    columns.insert(2, Arc::new(UInt8Array::from(records.rows)));
+    columns.insert(2, Arc::new(UInt8Array::from(rows)));
     for candidates in records.candidates {
         columns.push(Arc::new(UInt32Array::from(candidates)));
     }
@@ -397,10 +480,10 @@ fn from_batch(batch: &RecordBatch, shape: &Records) -> Result<Records> {
         Ids::Wide(_) => Ids::Wide(wide(ids)),
     };
     records.groups = next()?.as_primitive::<UInt32Type>().values().to_vec();
-    records.rows = next()?.as_primitive::<UInt8Type>().values().to_vec();
+    let rows = next()?.as_primitive::<UInt8Type>().values().to_vec();
     for gathered in &mut records.measures {
         let counted = next()?.as_primitive::<UInt8Type>().values().to_vec();
-        gathered.counted = (counted != records.rows).then_some(counted);
+        gathered.counted = (counted != rows).then_some(counted);
         match &mut gathered.values {
             Values::None => {}
             Values::Steps(steps) => *steps = next()?.as_primitive::<Int64Type>().values().to_vec(),
@@ -410,5 +493,6 @@ fn from_batch(batch: &RecordBatch, shape: &Records) -> Result<Records> {
     for candidates in &mut records.candidates {
         *candidates = next()?.as_primitive::<UInt32Type>().values().to_vec();
     }
+    records.rows = rows.iter().any(|rows| *rows != 1).then_some(rows);
     Ok(records)
 }
