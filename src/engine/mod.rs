@@ -157,12 +157,12 @@ impl Engine {
             // A join must do the same work whatever its other side holds.
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
             // How many rows there are is known of public tables and released relations alone. Where they fit well into the memory of
-            // one query they are the side of a join that is held (with several partitions), and private rows pass by.
+            // one query they are the side of a join that is held, and private rows pass by.
             .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", held)
             .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", held / HELD_ROW);
-        if let Some(partitions) = config.target_partitions {
-            session = session.with_target_partitions(partitions);
-        }
+        // With one partition the left side of a join is held, whatever is known of it.
+        let partitions = config.target_partitions.unwrap_or_else(|| session.target_partitions());
+        session = session.with_target_partitions(partitions.max(2));
         if let Some(options) = &config.cluster {
             session = Cluster::session(options, session);
         }

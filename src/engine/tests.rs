@@ -37,15 +37,15 @@ fn tables(context: &SessionContext, folder: &Path, public_rows: Option<usize>) {
 }
 
 /// A context of an engine with so much memory.
-fn context(memory_bytes: usize) -> SessionContext {
-    let config = EngineConfig { target_partitions: Some(3), memory_bytes, ..EngineConfig::default() };
+fn context(memory_bytes: usize, partitions: usize) -> SessionContext {
+    let config = EngineConfig { target_partitions: Some(partitions), memory_bytes, ..EngineConfig::default() };
     SessionContext::new_with_state(Engine::new(&config).unwrap().state().clone())
 }
 
 #[tokio::test]
 async fn a_public_table_that_is_larger_than_a_query_may_hold_is_dealt_out() {
     let folder = tempfile::tempdir().unwrap();
-    let (small, large) = (context(64 << 20), context(EngineConfig::default().memory_bytes));
+    let (small, large) = (context(64 << 20, 3), context(EngineConfig::default().memory_bytes, 3));
     tables(&small, folder.path(), Some(1 << 20));
     tables(&large, folder.path(), Some(1 << 20));
     let sql = "SELECT many, few FROM many JOIN few ON many.key = few.key ORDER BY many";
@@ -64,9 +64,10 @@ async fn a_public_table_that_is_larger_than_a_query_may_hold_is_dealt_out() {
 async fn of_a_join_the_side_with_a_known_number_of_rows_is_held() {
     let folder = tempfile::tempdir().unwrap();
     let memory_bytes = EngineConfig::default().memory_bytes;
-    let (with, without) = (context(memory_bytes), context(memory_bytes));
+    let (with, without, narrow) = (context(memory_bytes, 3), context(memory_bytes, 3), context(memory_bytes, 1));
     // More than the engine would hold by itself.
     tables(&with, folder.path(), Some(1 << 20));
+    tables(&narrow, folder.path(), Some(1 << 20));
     tables(&without, folder.path(), None);
     for join in ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"] {
         for (left, right) in [("many", "few"), ("few", "many")] {
@@ -75,11 +76,16 @@ async fn of_a_join_the_side_with_a_known_number_of_rows_is_held() {
                 columns.split(", ").map(|column| format!("{column} NULLS FIRST")).collect::<Vec<_>>().join(", ");
             let sql =
                 format!("SELECT {columns} FROM {left} {join} {right} ON {left}.key = {right}.key ORDER BY {order}");
-            let plan = with.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
-            let text = displayable(plan.as_ref()).indent(false).to_string();
-            // What is held is the first input of the join.
-            let inputs = text.split("HashJoinExec: mode=CollectLeft").nth(1).unwrap_or_else(|| panic!("{text}"));
-            assert!(inputs.find("few.parquet") < inputs.find("many.parquet"), "{text}");
+            let mut plans = Vec::new();
+            for context in [&narrow, &with] {
+                let plan = context.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+                let text = displayable(plan.as_ref()).indent(false).to_string();
+                // What is held is the first input of the join.
+                let inputs = text.split("HashJoinExec: mode=CollectLeft").nth(1).unwrap_or_else(|| panic!("{text}"));
+                assert!(inputs.find("few.parquet") < inputs.find("many.parquet"), "{text}");
+                plans.push(plan);
+            }
+            let plan = plans.swap_remove(1);
             let other = without.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
             let text = displayable(other.as_ref()).indent(false).to_string();
             assert!(text.contains("mode=Partitioned"), "{text}");

@@ -10,7 +10,7 @@ use crate::catalog::Entry;
 use crate::ledger::Store;
 use crate::policy::{DatasetName, DatasetPolicy};
 
-use super::charge::{ConsumerAccount, Payer, consumer_accounts, epsilon_spent};
+use super::charge::{ConsumerAccount, Payer, consumer_accounts, epsilon_spent, grants};
 use super::{BudgetLine, Caller, Gateway, GatewayError, translate};
 
 impl Gateway {
@@ -48,8 +48,8 @@ pub(super) async fn lines(
     payer: Payer<'_>,
 ) -> Result<Vec<BudgetLine>, GatewayError> {
     let mut own: Vec<(DatasetName, &'static str, ConsumerAccount)> = Vec::new();
-    for (name, policy) in datasets {
-        let grant = store.grant(payer.consumer, &name.to_string()).await.map_err(translate::ledger)?;
+    let grants = grants(store, payer.consumer, datasets).await?;
+    for ((name, policy), grant) in datasets.iter().zip(grants) {
         let accounting = match policy.privacy.accounting {
             crate::accounting::Accounting::Zcdp => "zcdp",
             crate::accounting::Accounting::Pure => "pure",

@@ -1,6 +1,7 @@
 //! Which accounts a release is charged to, and the charge itself: durable before anything is drawn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
@@ -13,7 +14,7 @@ use crate::catalog::{Catalog, Entry};
 use crate::ledger::{
     Account, AccountCharge, Charge, ChargeId, ChargeOutcome, Grant, Idempotency, QueryRecord, Scope, Shortfall, Store,
 };
-use crate::policy::{Cap, DatasetPolicy, Period};
+use crate::policy::{Cap, DatasetName, DatasetPolicy, Period};
 
 use super::price::Priced;
 use super::{ChargeLine, Code, GatewayError, Question, translate};
@@ -76,6 +77,19 @@ pub(super) fn granted_cap(grant: &Grant) -> Cap {
     Cap { epsilon: grant.epsilon, delta: grant.delta, per: period_of(grant) }
 }
 
+/// By dataset, the consumer's grant on it, all looked up beside each other.
+pub(super) async fn grants(
+    store: &dyn Store,
+    consumer: &str,
+    datasets: &BTreeMap<DatasetName, Arc<DatasetPolicy>>,
+) -> Result<Vec<Option<Grant>>, GatewayError> {
+    let grant = |name: &DatasetName| {
+        let name = name.to_string();
+        async move { store.grant(consumer, &name).await.map_err(translate::ledger) }
+    };
+    try_join_all(datasets.keys().map(grant)).await
+}
+
 /// Every account that a release is charged to, with its limit and its cost: of each dataset (and each of its epochs) the
 /// consumer's, its agency's and that of all consumers; and the consumer's in the unit domain, once.
 pub(super) async fn accounts(
@@ -85,11 +99,8 @@ pub(super) async fn accounts(
     payer: Payer<'_>,
 ) -> Result<Vec<AccountCharge>, GatewayError> {
     let Payer { consumer, agency, now, .. } = payer;
-    let grants = release
-        .datasets
-        .keys()
-        .map(|name| async move { store.grant(consumer, &name.to_string()).await.map_err(translate::ledger) });
-    let (grants, of_domain) = tokio::try_join!(try_join_all(grants), domain_accounts(store, release, cost, payer))?;
+    let grants = grants(store, consumer, &release.datasets);
+    let (grants, of_domain) = tokio::try_join!(grants, domain_accounts(store, release, cost, payer))?;
     let mut accounts = Vec::new();
     for ((name, policy), grant) in release.datasets.iter().zip(grants) {
         let Some(own) = consumer_accounts(policy, consumer, grant.as_ref(), now) else {
@@ -209,8 +220,8 @@ impl Charged {
     }
 }
 
-/// Charges every release of a query, or finds that the consumer has paid for it already: all, or none.
-pub(super) async fn charge(
+/// What every release of a query would be charged, and to which accounts.
+pub(super) async fn charges(
     store: &dyn Store,
     question: &Question,
     query_id: Uuid,
@@ -218,7 +229,7 @@ pub(super) async fn charge(
     whole: &Analysed,
     payer: Payer<'_>,
     reservation: Option<Uuid>,
-) -> Result<Vec<Charged>, GatewayError> {
+) -> Result<Vec<Charge>, GatewayError> {
     // With bounds of its own it is another release than the SQL alone would be.
     let summable = Summable::of(whole).filter(|_| question.bounds.is_none()).and_then(|summable| {
         let parts = (summable.keys, summable.sums, priced.epsilon.steps());
@@ -248,7 +259,16 @@ pub(super) async fn charge(
             reservation,
         });
     }
-    let outcomes = store.charge_all(&charges).await.map_err(translate::ledger)?;
+    Ok(charges)
+}
+
+/// Charges every release of a query, or finds that the consumer has paid for it already: all, or none.
+pub(super) async fn charge(
+    store: &dyn Store,
+    charges: &[Charge],
+    priced: &Priced,
+) -> Result<Vec<Charged>, GatewayError> {
+    let outcomes = store.charge_all(charges).await.map_err(translate::ledger)?;
     let mut charged_all = Vec::with_capacity(outcomes.len());
     for (outcome, (charge, release)) in outcomes.into_iter().zip(charges.iter().zip(&priced.releases)) {
         charged_all.push(match outcome {

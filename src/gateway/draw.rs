@@ -21,12 +21,12 @@ use uuid::Uuid;
 use crate::accounting::Delta;
 use crate::analysis::{Analysed, AnalysedRelease, known_of, with_values};
 use crate::engine::{EngineError, PostPlan};
-use crate::ledger::{Decision, Entry, HeldRelease, NewDraw, ReleaseKey};
+use crate::ledger::{Charge, Decision, Entry, HeldRelease, NewDraw, ReleaseKey};
 use crate::release::{ReleaseNode, ReleasedNode, SelectionKey};
 
 use super::admission::Room;
 use super::ask::{CHARGED, timed_out, timed_out_before};
-use super::charge::{Charged, Payer, affordable, charge};
+use super::charge::{Charged, Payer, affordable, charge, charges};
 use super::facts::{decode, encode};
 use super::in_flight::Turns;
 use super::price::{Draw, Priced, PricedRelease, key};
@@ -120,9 +120,10 @@ impl Gateway {
     ) -> Result<Drawn, GatewayError> {
         let store = self.store.as_ref();
         let consumer = payer.consumer;
-        let pay = async |priced: &Priced| {
-            let paid = charge(store, question, query_id, priced, analysed, payer, reservation);
-            let paid = paid.instrument(debug_span!("charge")).await?;
+        let to_charge =
+            async |priced: &Priced| charges(store, question, query_id, priced, analysed, payer, reservation).await;
+        let pay = async |charges: &[Charge], priced: &Priced| {
+            let paid = charge(store, charges, priced).instrument(debug_span!("charge")).await?;
             self.alerts.charged(paid.iter().flat_map(|paid| &paid.accounts).cloned().collect());
             Ok::<_, GatewayError>(paid)
         };
@@ -131,7 +132,7 @@ impl Gateway {
             let kept = self.kept(named, analysed, consumer).instrument(debug_span!("kept"));
             let Some(kept) = kept.await? else { return Ok(None) };
             if question.idempotency_key.is_some() {
-                pay(named).await?;
+                pay(&to_charge(named).await?, named).await?;
             }
             // The charges of the very draws, which may be others than that of the key.
             Ok::<_, GatewayError>(Some(kept))
@@ -153,7 +154,9 @@ impl Gateway {
         // cannot depend on the data.
         self.compute_known(analysed, 0, &mut computed, &mut drawn).await?;
         self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs, false).await?;
-        let (plans, post) = self.plan_all(analysed, priced, &drawn.known).instrument(debug_span!("physical")).await?;
+        // The accounts are looked up while it is planned.
+        let planned = self.plan_all(analysed, priced, &drawn.known).instrument(debug_span!("physical"));
+        let (charges, (plans, post)) = tokio::try_join!(to_charge(priced), planned)?;
         // They are good for the draw as well, unless it reads what is computed only then.
         let plans_hold = analysed.known().iter().all(|known| known.after == 0);
         drawn.post = Some(post);
@@ -161,7 +164,7 @@ impl Gateway {
         if self.must_draw(&priced.releases, consumer).await? {
             self.engine.check_workers().await.map_err(|error| translate::workers(&error))?;
         }
-        let charged = pay(priced).await?;
+        let charged = pay(&charges, priced).await?;
         for ((at, (release, charge)), plan) in analysed.releases().iter().zip(&charged).enumerate().zip(plans) {
             self.compute_known(analysed, at, &mut computed, &mut drawn).await?;
             self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs, true).await?;

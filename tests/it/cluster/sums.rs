@@ -159,6 +159,15 @@ fn a_cluster_sums_as_one_process_does() {
         (sql, BoundsRequest::default())
     };
     statements.extend(["count(*)", "count(distance)", "sum(distance)", "max(distance)"].map(filtered));
+    // What is NOT IN another public table, NULLs in either, below a join with private rows.
+    let low = |of: &str| {
+        let sql = format!(
+            "SELECT origin, count(*) FROM united.flights WHERE dest IN (SELECT faa FROM public.airports WHERE {of} NOT IN \
+             (SELECT {of} FROM public.airports WHERE alt > 1000)) GROUP BY origin"
+        );
+        (sql, BoundsRequest::default())
+    };
+    statements.extend(["faa", "tzone"].map(low));
     assert!(statements.len() >= 80, "{} statements", statements.len());
     let cluster = Cluster::of(3);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
