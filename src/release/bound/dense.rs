@@ -120,9 +120,24 @@ impl Dense {
         self.extent.of_shard().min(self.added)
     }
 
-    /// Adds records to their cells; which of them have none.
-    pub(super) fn add(&mut self, records: &Records) -> Vec<u32> {
-        let Ids::Narrow(ids) = &records.ids else { return (0..records.len() as u32).collect() };
+    /// Which units and groups have cells.
+    pub(super) const fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// How many records were added.
+    pub(super) const fn added(&self) -> usize {
+        self.added
+    }
+
+    /// Adds records to their cells; what stays records: those that have none, and what was in cells that they would have overfilled,
+    /// and those with these.
+    pub(super) fn add(&mut self, records: &Records) -> Option<Records> {
+        let mut rest = records.like();
+        let Ids::Narrow(ids) = &records.ids else {
+            rest.append_range(records, 0..records.len());
+            return Some(rest);
+        };
         let Extent { first, uppers, groups } = self.extent;
         let nowhere = (self.rows.len() - 1) as u32;
         self.cells.clear();
@@ -139,7 +154,7 @@ impl Dense {
                 cells.counted = Some(self.rows.clone());
             }
         }
-        let left = match &records.rows {
+        let (left, full) = match &records.rows {
             Some(rows) => self.add_rows(rows.iter().copied()),
             None => self.add_rows(std::iter::repeat(1)),
         };
@@ -156,25 +171,64 @@ impl Dense {
             }
         }
         self.added += records.len() - left.len();
-        left
+        if left.is_empty() {
+            return None;
+        }
+        rest.append(records, &left);
+        self.empty(&full, ids, &records.groups, &mut rest);
+        Some(rest)
+    }
+
+    /// Makes records of cells, each beside which is a record of its unit and group, and appends them to `rest`.
+    fn empty(&mut self, full: &[(u32, u32)], ids: &[u64], groups: &[u32], rest: &mut Records) {
+        let counted: Vec<bool> = self.measures.iter().map(|cells| cells.counted.is_some()).collect();
+        let mut emptied = self.shape.zeroed(full.len(), true, &counted);
+        let mut of_units = Vec::with_capacity(full.len());
+        for (cell, record) in full {
+            let (cell, at) = (*cell as usize, of_units.len());
+            // It may be there twice.
+            let rows = std::mem::take(&mut self.rows[cell]);
+            if rows == 0 {
+                continue;
+            }
+            of_units.push(ids[*record as usize]);
+            emptied.groups[at] = groups[*record as usize];
+            if let Some(of_records) = &mut emptied.rows {
+                of_records[at] = rows;
+            }
+            for (cells, emptied) in self.measures.iter_mut().zip(&mut emptied.measures) {
+                if let (Some(counted), Some(of_records)) = (&mut cells.counted, &mut emptied.counted) {
+                    of_records[at] = std::mem::take(&mut counted[cell]);
+                }
+                if let (Values::Steps(sums), Values::Steps(of_records)) = (&mut cells.values, &mut emptied.values) {
+                    of_records[at] = std::mem::take(&mut sums[cell]);
+                }
+            }
+        }
+        let count = of_units.len();
+        emptied.ids = Ids::Narrow(of_units);
+        rest.append_range(&emptied, 0..count);
     }
 
     /// Adds the rows of records to their cells. Those that have none, or whose cell would have more rows than a record may, are
-    /// nowhere from now on; which these are.
-    fn add_rows(&mut self, rows: impl Iterator<Item = u8>) -> Vec<u32> {
+    /// nowhere from now on: which these are, and the cells that are full, each with such a record.
+    fn add_rows(&mut self, rows: impl Iterator<Item = u8>) -> (Vec<u32>, Vec<(u32, u32)>) {
         let nowhere = (self.rows.len() - 1) as u32;
-        let mut left = Vec::new();
+        let (mut left, mut full) = (Vec::new(), Vec::new());
         for (at, (cell, rows)) in self.cells.iter_mut().zip(rows).enumerate() {
             let of_cell = &mut self.rows[*cell as usize];
             match of_cell.checked_add(rows) {
                 Some(sum) if *cell != nowhere => *of_cell = sum,
                 _ => {
                     left.push(at as u32);
+                    if *cell != nowhere {
+                        full.push((*cell, at as u32));
+                    }
                     *cell = nowhere;
                 }
             }
         }
-        left
+        (left, full)
     }
 
     /// Puts the cells of a unit that have rows into `into` from `start` on, their groups renamed by `names`; where they end. `into`

@@ -44,7 +44,7 @@ pub(super) struct Shards {
     spilled: Vec<Spilled>,
     /// Where it pays, a table to which all records go that have a cell there.
     dense: Option<Dense>,
-    /// While there is none: the least and the greatest unit, and how many records there are when a table is thought of next.
+    /// The least and the greatest unit that had no cell, and how many records without one there are when a table is thought of next.
     range: (u64, u64),
     enough: usize,
     // Filled anew for each batch.
@@ -79,34 +79,43 @@ impl Shards {
 
     /// Adds records to the cells of the table, if there is one, and puts the others where their units belong.
     pub(super) fn add(&mut self, records: &Records) {
-        let Some(dense) = &mut self.dense else { return self.put(records) };
-        let left = dense.add(records);
-        if !left.is_empty() {
-            let mut rest = records.like();
-            rest.append(records, &left);
-            self.put(&rest);
+        match &mut self.dense {
+            None => self.put(records),
+            Some(dense) => {
+                if let Some(rest) = dense.add(records) {
+                    self.put(&rest);
+                }
+            }
         }
     }
 
-    /// The cells of a table, where one pays now for records of `groups` groups: of units that are integers close together, in few
-    /// groups. It is thought of whenever there are twice as many records.
+    /// The cells of a table, or of a larger one than there is, where that pays now for records of `groups` groups: of units that are
+    /// integers close together, in few groups. It is thought of whenever there are twice as many records without a cell.
     pub(super) fn dense_pays(&mut self, groups: usize) -> Option<Extent> {
         let records = self.records();
-        if records < self.enough || self.dense.is_some() || !self.spilled.is_empty() {
+        if records < self.enough || !self.spilled.is_empty() {
             return None;
         }
         self.enough = records.saturating_mul(2);
         let extent = Extent::of(self.range.0, self.range.1, groups)?;
-        (extent.bytes(&self.shape) <= TIMES * records * self.shape.record_bytes()).then_some(extent)
+        let (is_new, added) = match &self.dense {
+            None => (true, 0),
+            Some(dense) => (dense.extent() != extent, dense.added()),
+        };
+        let most = TIMES * (records + added) * self.shape.record_bytes();
+        (is_new && extent.bytes(&self.shape) <= most).then_some(extent)
     }
 
-    /// From now on adds records to a table, and those that are held.
+    /// From now on adds records to a table, and those that are there.
     pub(super) fn make_dense(&mut self, extent: Extent) {
-        self.dense = Some(Dense::new(extent, &self.shape));
+        let before = self.dense.replace(Dense::new(extent, &self.shape));
         self.full_bytes = 0;
         self.records = [0; SHARDS];
         for piece in std::mem::replace(&mut self.held, no_pieces()).into_iter().flatten() {
             self.add(&piece);
+        }
+        if let Some(before) = before {
+            (0..SHARDS).for_each(|shard| self.add(&before.records(shard)));
         }
     }
 

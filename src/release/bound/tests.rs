@@ -382,9 +382,12 @@ proptest! {
             let (from, least, units, groups, spills) = *place;
             let mut dense = nothing();
             for (at, batch) in batches.iter().enumerate() {
+                let id = |unit: i64| (unit * apart).cast_unsigned() ^ (1 << 63);
                 if at == from {
-                    let id = |unit: i64| (unit * apart).cast_unsigned() ^ (1 << 63);
                     dense.make_dense(Extent::of(id(least), id(least + units), groups).unwrap());
+                }
+                if at == from + 2 && spills.is_none_or(|spills| spills >= at) {
+                    dense.make_dense(Extent::of(id(least - 1), id(least + units + 2), groups + 9).unwrap());
                 }
                 dense.add(batch).unwrap();
                 if Some(at) == spills {
@@ -430,6 +433,21 @@ fn many_rows_of_few_units_are_dense() {
     records.make_dense(extent);
     assert!(records.size() < held && records.size() > bytes, "{} {held} {bytes}", records.size());
     let dense = by_group(&records.finish().unwrap());
+
+    // Of units that were not foreseen there is a larger one.
+    let mut grown = Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
+    let mut rising: Vec<Row> = rows.clone();
+    rising.sort_by_key(|row| row.unit);
+    let mut tables = 0;
+    for rows in rising.chunks(8_192) {
+        grown.add(&batch(layout, &schema, false, rows)).unwrap();
+        if let Some((extent, _)) = grown.dense_pays() {
+            grown.make_dense(extent);
+            tables += 1;
+        }
+    }
+    assert!(tables > 1, "{tables} tables");
+    assert_eq!(by_group(&grown.finish().unwrap()), dense);
 
     let partitions = split(batches, 2);
     for memory in [1 << 30, 8 << 20] {
