@@ -138,3 +138,21 @@ impl From<datafusion::common::DataFusionError> for Refusal {
         Self { kind: RefusalKind::Internal, detail: error.strip_backtrace(), hint: None, position: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::unparser::dialect::DefaultDialect;
+
+    use super::{ALL_KEYWORDS, Dialect, Plain};
+
+    /// Names are quoted as the engine's own unparser would.
+    #[test]
+    fn names_are_quoted_where_they_have_to_be() {
+        let keywords = ALL_KEYWORDS.iter().map(|keyword| keyword.to_lowercase());
+        let others = ["", "A", "aB", "1a", "a1", "_", "_1", "é", "id", "a b", "a\"b", "amount"].map(str::to_owned);
+        for name in keywords.chain(others) {
+            let expected = DefaultDialect {}.identifier_quote_style(&name);
+            assert_eq!(Plain.identifier_quote_style(&name), expected, "{name}");
+        }
+    }
+}

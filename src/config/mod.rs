@@ -285,7 +285,7 @@ pub struct Engine {
     /// How many threads read and compute for queries, beside those that answer requests; one for each core when it is not
     /// set.
     pub threads: Option<usize>,
-    /// Into how many partitions a query is split; one for each core when it is not set.
+    /// Into how many partitions a query is split, two at least; one for each core when it is not set.
     pub target_partitions: Option<usize>,
     /// The most cells (groups of a product of public keys) that one query may ask for.
     pub max_cells: u64,

@@ -75,7 +75,7 @@ pub struct EngineConfig {
     pub concurrent_queries: usize,
     /// The threads that they run on; the number of cores when absent.
     pub threads: Option<usize>,
-    /// Partitions of a plan; the number of cores when absent.
+    /// Partitions of a plan, two at least; the number of cores when absent.
     pub target_partitions: Option<usize>,
     /// Where to spill; a temporary folder of the system when absent.
     pub spill_dir: Option<PathBuf>,

@@ -154,16 +154,18 @@ impl Gateway {
         // cannot depend on the data.
         self.compute_known(analysed, 0, &mut computed, &mut drawn).await?;
         self.check_fan_outs(analysed, &drawn.known, computed, &mut fan_outs, false).await?;
-        // The accounts are looked up while it is planned.
-        let planned = self.plan_all(analysed, priced, &drawn.known).instrument(debug_span!("physical"));
-        let (charges, (plans, post)) = tokio::try_join!(to_charge(priced), planned)?;
-        // They are good for the draw as well, unless it reads what is computed only then.
-        let plans_hold = analysed.known().iter().all(|known| known.after == 0);
-        drawn.post = Some(post);
         // That nobody is there to read the data cannot depend on it, so that is found out before it is paid for.
         if self.must_draw(&priced.releases, consumer).await? {
             self.engine.check_workers().await.map_err(|error| translate::workers(&error))?;
         }
+        // The accounts are looked up while it is planned. Of two errors the plan's is told.
+        let planned = self.plan_all(analysed, priced, &drawn.known).instrument(debug_span!("physical"));
+        let (charges, planned) = tokio::join!(to_charge(priced), planned);
+        let (plans, post) = planned?;
+        let charges = charges?;
+        // They are good for the draw as well, unless it reads what is computed only then.
+        let plans_hold = analysed.known().iter().all(|known| known.after == 0);
+        drawn.post = Some(post);
         let charged = pay(&charges, priced).await?;
         for ((at, (release, charge)), plan) in analysed.releases().iter().zip(&charged).enumerate().zip(plans) {
             self.compute_known(analysed, at, &mut computed, &mut drawn).await?;

@@ -10,10 +10,11 @@ use super::TextLists;
 
 const TEXTS: [&str; 6] = ["", "a", "ab", "twelve bytes", "thirteen byte", "thirteen bytf and much longer than a view"];
 
-fn batch(rows: usize, seed: usize) -> RecordBatch {
+/// With NULLs, or without.
+fn batch(rows: usize, seed: usize, nulls: bool) -> RecordBatch {
     let text = |row: usize| {
         let at = (row * 7 + seed) % 11;
-        TEXTS.get(at).copied().or((at > 8).then_some("other"))
+        TEXTS.get(at).copied().or((at > 8 || !nulls).then_some("other"))
     };
     let views: ArrayRef = Arc::new((0..rows).map(text).collect::<StringViewArray>());
     let plain: ArrayRef = Arc::new((0..rows).map(|row| text(row + 1)).collect::<StringArray>());
@@ -24,7 +25,7 @@ fn batch(rows: usize, seed: usize) -> RecordBatch {
 #[tokio::test]
 async fn lists_of_texts_are_what_the_engine_makes_of_them() {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    let batches = vec![batch(300, 0), batch(9_000, 4), batch(40, 9)];
+    let batches = vec![batch(300, 0, true), batch(9_000, 4, true), batch(1_000, 2, false), batch(40, 9, true)];
     let table = datafusion::datasource::MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
     context.register_table("t", Arc::new(table)).unwrap();
     let listed = "key IN ('', 'ab', 'thirteen byte', 'thirteen bytf and much longer than a view', 'not there')";

@@ -150,7 +150,7 @@ struct Column {
 enum Finder {
     Numbers(Numbers),
     Bytes(Bytes),
-    Rows(RowConverter, Bytes),
+    Rows(RowConverter, KnownBytes),
 }
 
 impl Column {
@@ -164,7 +164,7 @@ impl Column {
         } else if is_bytes(values) {
             Finder::Bytes(Bytes::new())
         } else {
-            Finder::Rows(RowConverter::new(vec![SortField::new(values.clone())])?, Bytes::new())
+            Finder::Rows(RowConverter::new(vec![SortField::new(values.clone())])?, KnownBytes::default())
         };
         Ok(Self { kind: kind.clone(), count: 0, pieces: Vec::new(), null: NONE, finder, dictionary: None })
     }
@@ -179,10 +179,10 @@ impl Column {
         match &mut self.finder {
             Finder::Numbers(numbers) => numbers.codes(&bits(keys)?, keys.nulls(), &mut met, out),
             Finder::Bytes(bytes) => bytes.codes(&as_views(keys)?, &mut met, out),
-            Finder::Rows(converter, bytes) => {
+            Finder::Rows(converter, known) => {
                 let rows = converter.convert_columns(std::slice::from_ref(keys))?;
                 for (row, value) in rows.iter().enumerate() {
-                    out.push(bytes.met.of(value.as_ref(), row, &mut met));
+                    out.push(known.of(value.as_ref(), row, &mut met));
                 }
             }
         }
@@ -255,7 +255,8 @@ impl Column {
         let pieces: usize = self.pieces.iter().map(Array::get_array_memory_size).sum();
         let finder = match &self.finder {
             Finder::Numbers(numbers) => numbers.size(),
-            Finder::Bytes(bytes) | Finder::Rows(_, bytes) => bytes.size(),
+            Finder::Bytes(bytes) => AtHand::<u32>::size() + bytes.known.size(),
+            Finder::Rows(_, known) => known.size(),
         };
         pieces + finder
     }
@@ -359,17 +360,17 @@ impl Numbers {
 /// Codes of texts and bytes.
 struct Bytes {
     at_hand: Box<AtHand<u32>>,
-    met: BytesMet,
+    known: KnownBytes,
 }
 
 /// The code of each value that was met.
 #[derive(Default)]
-struct BytesMet {
+struct KnownBytes {
     codes: HashMap<Box<[u8]>, u32, hashbrown::DefaultHashBuilder>,
     held: usize,
 }
 
-impl BytesMet {
+impl KnownBytes {
     fn of(&mut self, bytes: &[u8], row: usize, met: &mut Met) -> u32 {
         if let Some(code) = self.codes.get(bytes) {
             return *code;
@@ -379,15 +380,19 @@ impl BytesMet {
         self.codes.insert(bytes.into(), code);
         code
     }
+
+    fn size(&self) -> usize {
+        self.codes.capacity() * 32 + self.held
+    }
 }
 
 impl Bytes {
     fn new() -> Self {
-        Self { at_hand: Box::new(AtHand::new()), met: BytesMet::default() }
+        Self { at_hand: Box::new(AtHand::new()), known: KnownBytes::default() }
     }
 
     fn codes(&mut self, values: &BinaryViewArray, met: &mut Met, out: &mut Vec<u32>) {
-        let Self { at_hand, met: known } = self;
+        let Self { at_hand, known } = self;
         at_hand.forget();
         let views = values.views().iter().enumerate();
         match values.nulls() {
@@ -401,10 +406,6 @@ impl Bytes {
                 at_hand.of(*view, || known.of(values.value(row), row, met))
             })),
         }
-    }
-
-    fn size(&self) -> usize {
-        AtHand::<u32>::size() + self.met.codes.capacity() * 32 + self.met.held
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rows in any order: recorded, put in shards by their unit, and bounded when all are there (DESIGN 4.2).
+//! Rows in any order: recorded, put in shards by their unit or added up in a dense table, and bounded when all are there (DESIGN 4.2).
 //!
 //! With epochs a unit is the pair of a unit and an epoch, and bounds are the pair's; but `units` counts a unit once in a
 //! group, in however many epochs it is there.
@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::ArrayRef;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::disk_manager::DiskManager;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::super::spec::ReleaseSpec;
 use super::SelectionKey;
 use super::bounder::Bounder;
-use super::dense::{self, Dense, Extent};
+use super::dense::{self, Dense, Uppers};
+use super::identity::Ids;
 use super::records::Recorder;
-use super::shards::{self, SHARDS, Shards, Units};
+use super::shards::{self, SHARDS, Shards, Units, upper_of};
 use super::sums::{GroupSums, emitted, key_schema};
 
 /// Bytes for a record to find its unit by, at most: where it is, and what its unit takes in a table; and where units are pairs
@@ -32,7 +34,7 @@ pub struct Contributions {
     spec: Arc<ReleaseSpec>,
     selection_key: SelectionKey,
     recorder: Recorder,
-    shards: Shards,
+    pub(super) shards: Shards,
 }
 
 impl Contributions {
@@ -62,6 +64,31 @@ impl Contributions {
         self.size() + shards.saturating_add(sums).min(self.size())
     }
 
+    /// Gathers a batch, within the memory of one of so many `workers`: in a dense table from where one pays and has room; what has
+    /// none goes to disk. Blocking I/O.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`], and where there is neither memory nor disk.
+    pub(super) fn gather(
+        &mut self,
+        batch: &RecordBatch,
+        workers: usize,
+        memory: &MemoryReservation,
+        disk: &Arc<DiskManager>,
+    ) -> Result<()> {
+        self.add(batch)?;
+        if let Some((extent, bytes)) = self.shards.next_table(self.recorder.codes.len())
+            && memory.try_resize(self.needs(workers) + bytes).is_ok()
+        {
+            self.shards.make_dense(extent)?;
+        }
+        if memory.try_resize(self.needs(workers)).is_err() {
+            self.spill(disk)?;
+            memory.try_resize(self.needs(workers))?;
+        }
+        Ok(())
+    }
+
     /// Gathers a batch whose columns are as the specification says.
     ///
     /// # Errors
@@ -70,17 +97,6 @@ impl Contributions {
         let (records, _) = self.recorder.records(batch)?;
         self.shards.add(&records);
         Ok(())
-    }
-
-    /// The cells of a dense table and its bytes, where one would pay from now on.
-    pub(super) fn dense_pays(&mut self) -> Option<(Extent, usize)> {
-        let extent = self.shards.dense_pays(self.recorder.codes.len())?;
-        Some((extent, extent.bytes(&self.recorder.none())))
-    }
-
-    /// Gathers in a dense table from now on.
-    pub(super) fn make_dense(&mut self, extent: Extent) {
-        self.shards.make_dense(extent);
     }
 
     /// Writes what was gathered to disk. Blocking I/O.
@@ -168,22 +184,31 @@ impl Gathered {
             }
         }
         let keys = |from| Ok(keys_from(&self.keys, from));
-        let tables = || self.tables.iter().zip(&self.names).enumerate();
-        if pieces.is_empty() {
-            let named: Vec<_> =
-                tables().filter_map(|(_, (table, names))| Some((table.as_ref()?, names.as_deref()))).collect();
-            hold(bounder.size())?;
-            dense::bound(&named, shard, bounder, &keys)?;
-            return Ok(true);
+        let tables: Vec<_> =
+            self.tables.iter().enumerate().filter_map(|(at, table)| Some((table.as_ref()?, at))).collect();
+        // All of a unit are bounded together: where it has records its cells become records too.
+        let mut elsewhere = Uppers::default();
+        if !tables.is_empty() {
+            for (records, _) in &pieces {
+                let Ids::Narrow(ids) = &records.ids else { return internal_err!("identities of two widths") };
+                elsewhere.extend(ids.iter().map(|id| upper_of(*id)));
+            }
         }
-        let cells = tables().filter_map(|(place, (table, _))| Some((table.as_ref()?.records(shard), place)));
-        pieces.extend(cells);
-        // What was read from disk, its rows once more in the order of their units, and of each its unit.
+        // What was read from disk and what was in cells, its rows once more in the order of their units, and of each its unit.
         let of_record = bytes_of_record(&self.spec);
-        let bytes = pieces.iter().map(|(records, _)| 2 * records.size() + of_record * records.len());
-        hold(bounder.size() + bytes.sum::<usize>())?;
-        let named: Vec<_> = pieces.iter().map(|(records, place)| (records, self.names[*place].as_deref())).collect();
-        shards::bound(&named, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &keys)?;
+        let bytes: usize = pieces.iter().map(|(records, _)| 2 * records.size() + of_record * records.len()).sum();
+        let of_cells = |(table, _): &(&Dense, usize)| table.most_of(elsewhere.len()) * table.bytes_of_record(of_record);
+        hold(bounder.size() + bytes + tables.iter().map(of_cells).sum::<usize>())?;
+        for (table, place) in &tables {
+            if !elsewhere.is_empty() {
+                pieces.push((table.records(shard, elsewhere.iter().copied())?, *place));
+            }
+        }
+        let names = |place: usize| self.names[place].as_deref();
+        let tables: Vec<_> = tables.into_iter().map(|(table, place)| (table, names(place))).collect();
+        dense::bound(&tables, shard, &elsewhere, bounder, &keys)?;
+        let pieces: Vec<_> = pieces.iter().map(|(records, place)| (records, names(*place))).collect();
+        shards::bound(&pieces, Units::OfOneShard, self.spec.epochs.is_some(), bounder, &keys)?;
         Ok(true)
     }
 }

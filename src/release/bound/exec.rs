@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The rows of a unit have to meet. Where they do is [`Meeting`]: in this operator, whose partitions each record their rows as
-//! a few integers and put them in shards by unit; or, where rows come unit after unit, at once; or below it.
+//! a few integers and put them in shards by unit, or add them up in a dense table; or, where rows come unit after unit, at once; or below it.
 
 use std::sync::Arc;
 
@@ -266,18 +266,10 @@ impl Work {
     async fn gather(self, partition: usize, workers: usize) -> Result<(Contributions, MemoryReservation)> {
         let mut rows = self.rows(partition)?;
         let reservation = self.reservation(true);
+        let disk = Arc::clone(&self.context.runtime_env().disk_manager);
         let mut contributions = Contributions::new(Arc::clone(&self.spec), self.key, &self.input.schema())?;
         while let Some(batch) = rows.next().await {
-            contributions.add(&batch?)?;
-            if let Some((extent, bytes)) = contributions.dense_pays()
-                && reservation.try_resize(contributions.needs(workers) + bytes).is_ok()
-            {
-                contributions.make_dense(extent);
-            }
-            if reservation.try_resize(contributions.needs(workers)).is_err() {
-                contributions.spill(&self.context.runtime_env().disk_manager)?;
-                reservation.try_resize(contributions.needs(workers))?;
-            }
+            contributions.gather(&batch?, workers, &reservation, &disk)?;
         }
         reservation.try_resize(contributions.size())?;
         Ok((contributions, reservation))

@@ -177,7 +177,7 @@ impl Identities {
         let mut before: (&[u8], u128) = (&[], keyed(self.key, &[]));
         let ids = unit.iter().map(|unit| {
             let unit = unit.unwrap_or_default();
-            if !are_alike(unit, before.0) {
+            if !are_equal(unit, before.0) {
                 before = (unit, keyed(self.key, unit));
             }
             before.1
@@ -247,7 +247,7 @@ pub(super) const fn is_bytes(kind: &DataType) -> bool {
 
 /// Whether bytes are equal: those of an id are so few that a call would take longer than to compare them.
 #[inline]
-pub(super) fn are_alike(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn are_equal(a: &[u8], b: &[u8]) -> bool {
     const WORD: usize = size_of::<u64>();
     let len = a.len();
     if len != b.len() || !(WORD..=3 * WORD).contains(&len) {

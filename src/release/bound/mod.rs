@@ -1,9 +1,9 @@
 //! The bounding of contributions (DESIGN 4.2): from rows to exact sums of which each unit moves little.
 //!
 //! ```text
-//! batch ── Recorder ──▶ Records ──▶ Shards ──▶ Bounder ──▶ GroupSums        rows in any order
-//!    runs, codes, ids      │  └──▶ Dense ──▶─────▲                         few groups: rows are added up as they are read
-//!                           └──── Sorted ─────────┘                         rows that come unit after unit
+//! batch ── Recorder ──▶ Records ─┬▶ Shards ─┬▶ Bounder ──▶ GroupSums        rows in any order
+//!    runs, codes, ids             ├▶ Dense ──┤                              the same, of integers close together in few groups
+//!                                 └▶ Sorted ─┘                              rows that come unit after unit
 //! ```
 //!
 //! Every path ends in the one `Bounder`, which sees the records of one unit at a time.
@@ -14,6 +14,7 @@ mod contributions;
 mod dense;
 mod exec;
 mod identity;
+mod on_disk;
 mod records;
 mod runs;
 mod shards;

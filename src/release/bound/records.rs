@@ -92,12 +92,17 @@ impl Records {
             Ids::Narrow(_) => 8,
             Ids::Wide(_) => 16,
         };
+        id + 4 + self.cell_bytes()
+    }
+
+    /// The same without unit and group.
+    pub(super) fn cell_bytes(&self) -> usize {
         let of_measure = |gathered: &Gathered| match gathered.values {
             Values::None => 1,
             Values::Steps(_) => 1 + 8,
             Values::Hashes(_) => 1 + 16,
         };
-        id + 4 + 1 + self.measures.iter().map(of_measure).sum::<usize>() + 4 * self.candidates.len()
+        1 + self.measures.iter().map(of_measure).sum::<usize>() + 4 * self.candidates.len()
     }
 
     /// Bytes held.
@@ -221,6 +226,13 @@ impl Records {
         for (to, from) in self.candidates.iter_mut().zip(&from.candidates) {
             put(to, from, places);
         }
+    }
+
+    /// All of them once more.
+    pub(super) fn all(&self) -> Self {
+        let mut all = self.like();
+        all.append_range(self, 0..self.len());
+        all
     }
 
     /// Appends a range of `from`.

@@ -17,7 +17,7 @@ use arrow::compute::{partition, take};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::identity::{are_alike, as_views, is_bytes};
+use super::identity::{are_equal, as_views, is_bytes};
 
 /// The most rows of a run: as many as a record holds.
 const LONGEST: usize = u8::MAX as usize;
@@ -118,10 +118,6 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
         let keys = column.as_any_dictionary().keys();
         return part(&keys.slice(0, keys.len()), is_start);
     }
-    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
-        let is_valid: Vec<bool> = nulls.iter().collect();
-        part_by(&is_valid, is_start);
-    }
     if is_bytes(column.data_type()) {
         let values = as_views(column)?;
         let mut before = None;
@@ -129,7 +125,7 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
             // Where another column parts the rows there is nothing to compare.
             if *is_start == 0 {
                 let is_alike = match (before, value) {
-                    (Some(before), Some(value)) => are_alike(before, value),
+                    (Some(before), Some(value)) => are_equal(before, value),
                     (before, value) => before == value,
                 };
                 *is_start = u8::from(!is_alike);
@@ -137,6 +133,10 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
             before = value;
         }
         return Ok(());
+    }
+    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        let is_valid: Vec<bool> = nulls.iter().collect();
+        part_by(&is_valid, is_start);
     }
     let column = column.as_ref();
     downcast_primitive_array!(

@@ -5,13 +5,9 @@ use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, UInt8Array, UInt32Array, UInt64Array};
-use arrow::buffer::Buffer;
-use arrow::datatypes::{Field, Int64Type, Schema, UInt8Type, UInt32Type, UInt64Type};
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use arrow::record_batch::RecordBatch;
-use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::SpillFile;
 use hashbrown::HashTable;
@@ -19,7 +15,8 @@ use hashbrown::HashTable;
 use super::bounder::{Bounder, KeysFrom};
 use super::dense::{Dense, Extent};
 use super::identity::{self, Ids, spread, spread_wide};
-use super::records::{Records, Values};
+use super::on_disk::{from_batch, schema, to_batch};
+use super::records::Records;
 
 /// How many shards there are: so many that a shard of a hundred million rows is still small.
 pub(super) const SHARDS: usize = 128;
@@ -30,7 +27,10 @@ const PIECE: usize = 4_096;
 /// How many records there are before a table is thought of.
 const ENOUGH: usize = 1 << 16;
 /// How many times the bytes of the records so far a table may take: more come.
-const TIMES: usize = 4;
+const TIMES: usize = 8;
+
+/// About how many records are looked at for the units that there are.
+const SAMPLE: usize = 1 << 12;
 
 /// Records by shard.
 pub(super) struct Shards {
@@ -43,9 +43,8 @@ pub(super) struct Shards {
     records: [usize; SHARDS],
     spilled: Vec<Spilled>,
     /// Where it pays, a table to which all records go that have a cell there.
-    dense: Option<Dense>,
-    /// The least and the greatest unit that had no cell, and how many records without one there are when a table is thought of next.
-    range: (u64, u64),
+    pub(super) dense: Option<Dense>,
+    /// How many records without a cell there are when a table is thought of next.
     enough: usize,
     // Filled anew for each batch.
     shard_of: Vec<u8>,
@@ -70,7 +69,6 @@ impl Shards {
             records: [0; SHARDS],
             spilled: Vec::new(),
             dense: None,
-            range: (u64::MAX, 0),
             enough,
             shard_of: Vec::new(),
             order: Vec::new(),
@@ -89,25 +87,42 @@ impl Shards {
         }
     }
 
-    /// The cells of a table, or of a larger one than there is, where that pays now for records of `groups` groups: of units that are
-    /// integers close together, in few groups. It is thought of whenever there are twice as many records without a cell.
-    pub(super) fn dense_pays(&mut self, groups: usize) -> Option<Extent> {
+    /// The cells of the table to make next, and its bytes at most, where one pays for records of `groups` groups: of units that are
+    /// integers close together, in few groups, and where there is a table already a larger one. It is thought of whenever there are
+    /// twice as many records without a cell, and when it was, it is not at once again.
+    pub(super) fn next_table(&mut self, groups: usize) -> Option<(Extent, usize)> {
         let records = self.records();
         if records < self.enough || !self.spilled.is_empty() {
             return None;
         }
         self.enough = records.saturating_mul(2);
-        let extent = Extent::of(self.range.0, self.range.1, groups)?;
-        let (is_new, added) = match &self.dense {
-            None => (true, 0),
-            Some(dense) => (dense.extent() != extent, dense.added()),
+        let extent = Extent::of(self.sample(), groups)?;
+        let (extent, is_new, added) = match &self.dense {
+            None => (extent, true, 0),
+            Some(dense) => {
+                let extent = extent.and(dense.extent())?;
+                (extent, extent != *dense.extent(), dense.added())
+            }
         };
-        let most = TIMES * (records + added) * self.shape.record_bytes();
-        (is_new && extent.bytes(&self.shape) <= most).then_some(extent)
+        let bytes = extent.bytes(&self.shape);
+        (is_new && bytes <= TIMES * (records + added) * self.shape.record_bytes()).then_some((extent, bytes))
+    }
+
+    /// Some of the units that have records in memory.
+    fn sample(&self) -> Vec<u64> {
+        let step = self.records() / SAMPLE + 1;
+        let ids = self.held.iter().flatten().map(|piece| match &piece.ids {
+            Ids::Narrow(ids) => ids.as_slice(),
+            Ids::Wide(_) => &[],
+        });
+        ids.flatten().step_by(step).copied().collect()
     }
 
     /// From now on adds records to a table, and those that are there.
-    pub(super) fn make_dense(&mut self, extent: Extent) {
+    ///
+    /// # Errors
+    /// When cells cannot be read.
+    pub(super) fn make_dense(&mut self, extent: Extent) -> Result<()> {
         let before = self.dense.replace(Dense::new(extent, &self.shape));
         self.full_bytes = 0;
         self.records = [0; SHARDS];
@@ -115,8 +130,11 @@ impl Shards {
             self.add(&piece);
         }
         if let Some(before) = before {
-            (0..SHARDS).for_each(|shard| self.add(&before.records(shard)));
+            for shard in 0..SHARDS {
+                self.add(&before.records(shard, before.uppers())?);
+            }
         }
+        Ok(())
     }
 
     /// The table, if there is one.
@@ -128,11 +146,7 @@ impl Shards {
     fn put(&mut self, records: &Records) {
         self.shard_of.clear();
         match &records.ids {
-            Ids::Narrow(ids) => {
-                self.shard_of.extend(ids.iter().map(|id| shard_of(*id)));
-                let (least, most) = self.range;
-                self.range = ids.iter().fold((least, most), |(least, most), id| (least.min(*id), most.max(*id)));
-            }
+            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| shard_of(*id))),
             Ids::Wide(ids) => {
                 self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> (u64::BITS - SHARD_BITS)) as u8));
             }
@@ -179,7 +193,7 @@ impl Shards {
     /// Bytes that bounding the largest shard takes, what is on disk too: its records as they were gathered and once more in the
     /// order of their units, and `of_record` for each.
     pub(super) fn to_bound(&self, of_record: usize) -> usize {
-        let cells = self.dense.as_ref().map_or(0, Dense::most_of_shard);
+        let cells = self.dense.as_ref().map_or(0, |dense| dense.most_of(usize::MAX));
         (self.records.iter().max().unwrap_or(&0) + cells) * (2 * self.shape.record_bytes() + of_record)
     }
 
@@ -189,7 +203,7 @@ impl Shards {
         self.full_bytes + open + self.dense.as_ref().map_or(0, Dense::size)
     }
 
-    /// Writes all that is held to a file, and holds nothing. Blocking I/O.
+    /// Writes all that is held to a file, what is in cells too, and holds nothing. There is no table from then on. Blocking I/O.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -205,7 +219,7 @@ impl Shards {
             let mut writer = FileWriter::try_new_buffered(&mut inner, &schema(&self.shape))?;
             let mut batches = 0;
             for (shard, pieces) in self.held.iter_mut().enumerate() {
-                let cells = dense.as_ref().map(|dense| dense.records(shard));
+                let cells = dense.as_ref().map(|dense| dense.records(shard, dense.uppers())).transpose()?;
                 self.records[shard] += cells.as_ref().map_or(0, Records::len);
                 for piece in pieces.drain(..).chain(cells) {
                     writer.write(&to_batch(piece)?)?;
@@ -265,8 +279,8 @@ pub(super) const fn id_of(shard: usize, upper: u64) -> u64 {
     (upper << SHARD_BITS) | ((shard as u64 ^ (spread(upper) >> 32)) % SHARDS as u64)
 }
 
-/// Pieces of one shard, and by piece how its groups are called among all.
-pub(super) type Named<'a> = (&'a Records, Option<&'a [u32]>);
+/// Records or cells, and how their groups are called among all.
+pub(super) type Named<'a, T> = (&'a T, Option<&'a [u32]>);
 
 /// Which units some pieces are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,7 +296,7 @@ pub(super) enum Units {
 /// # Errors
 /// When keys cannot be hashed.
 pub(super) fn bound(
-    pieces: &[Named<'_>],
+    pieces: &[Named<'_, Records>],
     of: Units,
     epochs: bool,
     bounder: &mut Bounder,
@@ -343,7 +357,7 @@ fn by_unit(pairs: &[u128]) -> Vec<u32> {
 }
 
 /// The units of all pieces, each once, and by piece the unit of each record.
-fn units(pieces: &[Named<'_>], of: Units, epochs: bool) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
+fn units(pieces: &[Named<'_, Records>], of: Units, epochs: bool) -> Result<(Vec<u128>, Vec<Vec<u32>>)> {
     // Many units have few records, or few have many: to begin with, a place for one in four. Of pairs most have few.
     let records: usize = pieces.iter().map(|(records, _)| records.len()).sum();
     let table = || HashTable::with_capacity(if epochs { records } else { records / 4 });
@@ -421,87 +435,4 @@ fn find<T: Copy + PartialEq>(
         found.push(unit);
     }
     found
-}
-
-/// The columns of records on disk: identity, group, rows; of each measure how many count and its values; candidates.
-fn schema(shape: &Records) -> Schema {
-    use arrow::datatypes::DataType as T;
-    let mut columns = Vec::new();
-    let mut add = |kind| columns.push(Field::new(format!("c{}", columns.len()), kind, false));
-    add(match shape.ids {
-        Ids::Narrow(_) => T::UInt64,
-        Ids::Wide(_) => T::FixedSizeBinary(16),
-    });
-    add(T::UInt32);
-    add(T::UInt8);
-    for gathered in &shape.measures {
-        add(T::UInt8);
-        match gathered.values {
-            Values::None => {}
-            Values::Steps(_) => add(T::Int64),
-            Values::Hashes(_) => add(T::FixedSizeBinary(16)),
-        }
-    }
-    shape.candidates.iter().for_each(|_| add(T::UInt32));
-    Schema::new(columns)
-}
-
-fn to_batch(records: Records) -> Result<RecordBatch> {
-    let wide = |values: Vec<u128>| -> Result<ArrayRef> {
-        let bytes: Vec<u8> = values.into_iter().flat_map(u128::to_le_bytes).collect();
-        Ok(Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), None)?))
-    };
-    let schema = Arc::new(schema(&records));
-    let mut columns: Vec<ArrayRef> = vec![match records.ids {
-        Ids::Narrow(ids) => Arc::new(UInt64Array::from(ids)),
-        Ids::Wide(ids) => wide(ids)?,
-    }];
-    let rows = records.rows.unwrap_or_else(|| vec![1; records.groups.len()]);
-    columns.push(Arc::new(UInt32Array::from(records.groups)));
-    for gathered in records.measures {
-        let counted = gathered.counted.unwrap_or_else(|| rows.clone());
-        columns.push(Arc::new(UInt8Array::from(counted)));
-        match gathered.values {
-            Values::None => {}
-            Values::Steps(steps) => columns.push(Arc::new(Int64Array::from(steps))),
-            Values::Hashes(hashes) => columns.push(wide(hashes)?),
-        }
-    }
-    columns.insert(2, Arc::new(UInt8Array::from(rows)));
-    for candidates in records.candidates {
-        columns.push(Arc::new(UInt32Array::from(candidates)));
-    }
-    Ok(RecordBatch::try_new(schema, columns)?)
-}
-
-fn from_batch(batch: &RecordBatch, shape: &Records) -> Result<Records> {
-    fn wide(column: &ArrayRef) -> Vec<u128> {
-        let bytes = column.as_fixed_size_binary();
-        let whole = |value: &[u8]| value.try_into().map_or(0, u128::from_le_bytes);
-        (0..bytes.len()).map(|at| whole(bytes.value(at))).collect()
-    }
-    let mut columns = batch.columns().iter();
-    let mut next = || columns.next().ok_or_else(|| internal_datafusion_err!("spilled records lack a column"));
-    let mut records = shape.like();
-    let ids = next()?;
-    records.ids = match shape.ids {
-        Ids::Narrow(_) => Ids::Narrow(ids.as_primitive::<UInt64Type>().values().to_vec()),
-        Ids::Wide(_) => Ids::Wide(wide(ids)),
-    };
-    records.groups = next()?.as_primitive::<UInt32Type>().values().to_vec();
-    let rows = next()?.as_primitive::<UInt8Type>().values().to_vec();
-    for gathered in &mut records.measures {
-        let counted = next()?.as_primitive::<UInt8Type>().values().to_vec();
-        gathered.counted = (counted != rows).then_some(counted);
-        match &mut gathered.values {
-            Values::None => {}
-            Values::Steps(steps) => *steps = next()?.as_primitive::<Int64Type>().values().to_vec(),
-            Values::Hashes(hashes) => *hashes = wide(next()?),
-        }
-    }
-    for candidates in &mut records.candidates {
-        *candidates = next()?.as_primitive::<UInt32Type>().values().to_vec();
-    }
-    records.rows = rows.iter().any(|rows| *rows != 1).then_some(rows);
-    Ok(records)
 }

@@ -1,5 +1,6 @@
 //! Every path against the reference: a plain computation that was there first, kept for this.
 
+mod dense;
 mod reference;
 mod reference_units;
 
@@ -20,9 +21,6 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionConfig;
 use proptest::prelude::*;
 
-use super::contributions::Gathered;
-use super::dense::Extent;
-use super::shards::{id_of, shard_of, upper_of};
 use super::sorted::are_apart;
 use super::{BoundExec, Contributions, GroupSums, Meeting, Sums};
 use crate::policy::EpochKind;
@@ -151,12 +149,22 @@ fn input(layout: Layout, spec: &ReleaseSpec) -> SchemaRef {
 
 /// Names of units in the order of their numbers, some of them too long for a view to hold.
 fn named(unit: i64) -> String {
-    if unit % 2 == 0 { format!("u{unit}") } else { format!("u{unit} with a long name of its own") }
+    match unit % 4 {
+        0 => format!("u{unit}"),
+        1 => format!("u {unit} of eighteen"),
+        2 => format!("u {unit} of the twenty-four"),
+        _ => format!("u{unit} with a long name of its own"),
+    }
 }
 
 fn batch(layout: Layout, schema: &SchemaRef, sets: bool, rows: &[Row]) -> RecordBatch {
     let text = |key: &Option<u8>| {
-        key.map(|key| if key == 4 { "a key that no view holds whole".into() } else { format!("k{key}") })
+        key.map(|key| match key {
+            // Of one length, and alike at their beginning.
+            3 => "a key that no view holds whole".into(),
+            4 => "a key that no view holds, whole".into(),
+            _ => format!("k{key}"),
+        })
     };
     let key: ArrayRef = Arc::new(rows.iter().map(|row| text(&row.key)).collect::<StringArray>());
     let unit: ArrayRef = if layout.text_units {
@@ -347,116 +355,6 @@ proptest! {
             prop_assert_eq!(&unsorted, &reference, "by the reference");
         }
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
-
-    /// Whatever has a cell in a dense table, and whatever has none: in each place from another batch on, for other units and groups,
-    /// and some of it by way of the disk.
-    #[test]
-    fn a_dense_table_adds_up_what_records_would(
-        rows in rows(),
-        dictionaries in any::<bool>(),
-        sets in any::<bool>(),
-        apart in prop_oneof![Just(1i64), Just(100), Just(129)],
-        groups in 2..9u64,
-        per_group in 1..6u64,
-        total in prop::option::of(1..20u64),
-        batch_rows in 1..60usize,
-        places in prop::collection::vec((0..6usize, -3..4i64, 0..7i64, 0..20usize, prop::option::of(0..8usize)), 1..4),
-    ) {
-        let layout = Layout { text_units: false, dictionaries, epochs: false, single_rows: false };
-        let bounds = ContributionBounds { groups, rows: per_group, total_rows: total.map(|total| total.max(per_group)) };
-        let spec = Arc::new(spec(layout, bounds, sets));
-        let schema = input(layout, &spec);
-        let far = |row: &Row| Row { unit: row.unit * apart, ..row.clone() };
-        let rows: Vec<Row> = rows.iter().map(far).collect();
-        let batches: Vec<_> = rows.chunks(batch_rows).map(|rows| batch(layout, &schema, sets, rows)).collect();
-        let nothing = || Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-        let mut records = nothing();
-        batches.iter().for_each(|batch| records.add(batch).unwrap());
-
-        let disk = Arc::new(DiskManagerBuilder::default().build().unwrap());
-        let of_places = split(batches, places.len()).into_iter().zip(&places).map(|(batches, place)| {
-            let (from, least, units, groups, spills) = *place;
-            let mut dense = nothing();
-            for (at, batch) in batches.iter().enumerate() {
-                let id = |unit: i64| (unit * apart).cast_unsigned() ^ (1 << 63);
-                if at == from {
-                    dense.make_dense(Extent::of(id(least), id(least + units), groups).unwrap());
-                }
-                if at == from + 2 && spills.is_none_or(|spills| spills >= at) {
-                    dense.make_dense(Extent::of(id(least - 1), id(least + units + 2), groups + 9).unwrap());
-                }
-                dense.add(batch).unwrap();
-                if Some(at) == spills {
-                    dense.spill(&disk).unwrap();
-                }
-            }
-            dense
-        });
-        let gathered = Gathered::new(&spec, KEY, of_places.collect()).unwrap();
-        let mut bounder = gathered.bounder();
-        while gathered.bound_next(&mut bounder, |_| Ok(())).unwrap() {}
-        let dense = bounder.finish(gathered.keys.clone());
-        prop_assert_eq!(by_group(&records.finish().unwrap()), by_group(&dense));
-    }
-
-    /// A shard and an upper part name an integer.
-    #[test]
-    fn units_have_places_of_their_own(id in any::<u64>(), near in 0..1_000u64) {
-        for id in [id, near, id.saturating_add(near)] {
-            prop_assert_eq!(id_of(shard_of(id).into(), upper_of(id)), id);
-        }
-    }
-}
-
-/// Many rows of few units in few groups go to a table, where there is memory for it, and give what records would.
-#[test]
-fn many_rows_of_few_units_are_dense() {
-    let layout = Layout { text_units: false, dictionaries: false, epochs: false, single_rows: false };
-    let bounds = ContributionBounds { groups: 3, rows: 2, total_rows: Some(5) };
-    let spec = Arc::new(spec(layout, bounds, false));
-    let schema = input(layout, &spec);
-    let row = |at: i64| {
-        let (key, value) = (Some((at % 5) as u8), (at % 11 > 0).then_some((at % 37) as f64 / 7.0 - 2.0));
-        Row { unit: at * 7_919 % 5_003, epoch: 0, key, other: at % 3, value, passes: Some(at % 2 == 0) }
-    };
-    let rows: Vec<Row> = (0..300_000).map(row).collect();
-    let batches: Vec<_> = rows.chunks(8_192).map(|rows| batch(layout, &schema, false, rows)).collect();
-    let mut records = Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-    batches.iter().for_each(|batch| records.add(batch).unwrap());
-    let (extent, bytes) = records.dense_pays().expect("a table");
-    assert!(records.dense_pays().is_none(), "thought of again at twice as many");
-    let held = records.size();
-    records.make_dense(extent);
-    assert!(records.size() < held && records.size() > bytes, "{} {held} {bytes}", records.size());
-    let dense = by_group(&records.finish().unwrap());
-
-    // Of units that were not foreseen there is a larger one.
-    let mut grown = Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-    let mut rising: Vec<Row> = rows.clone();
-    rising.sort_by_key(|row| row.unit);
-    let mut tables = 0;
-    for rows in rising.chunks(8_192) {
-        grown.add(&batch(layout, &schema, false, rows)).unwrap();
-        if let Some((extent, _)) = grown.dense_pays() {
-            grown.make_dense(extent);
-            tables += 1;
-        }
-    }
-    assert!(tables > 1, "{tables} tables");
-    assert_eq!(by_group(&grown.finish().unwrap()), dense);
-
-    let partitions = split(batches, 2);
-    for memory in [1 << 30, 8 << 20] {
-        assert_eq!(by_operator(&spec, &schema, &partitions, Meeting::Inside, memory), dense, "{memory} bytes");
-    }
-    let mut reference = reference::Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-    partitions.iter().flatten().for_each(|batch| reference.add(batch).unwrap());
-    let units = |groups: &BTreeMap<String, Group>| groups.values().map(|group| group.0).sum::<i64>();
-    assert_eq!(units(&by_group(&reference.finish().unwrap())), units(&dense));
 }
 
 #[test]
