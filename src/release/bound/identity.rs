@@ -174,15 +174,17 @@ impl Identities {
     /// Rows of one unit beside each other are hashed once.
     fn bytes(&self, unit: &ArrayRef) -> Result<Vec<u128>> {
         let unit = as_views(unit)?;
-        let mut before: (&[u8], u128) = (&[], keyed(self.key, &[]));
-        let ids = unit.iter().map(|unit| {
-            let unit = unit.unwrap_or_default();
-            if !are_equal(unit, before.0) {
-                before = (unit, keyed(self.key, unit));
-            }
-            before.1
-        });
-        Ok(ids.collect())
+        let mut ids = Vec::with_capacity(unit.len());
+        let mut last = None;
+        for row in 0..unit.len() {
+            let id = match last {
+                Some(id) if follows_its_like(&unit, row) => id,
+                _ => keyed(self.key, unit.value(row)),
+            };
+            last = Some(id);
+            ids.push(id);
+        }
+        Ok(ids)
     }
 
     fn by_dictionary(&mut self, unit: &ArrayRef) -> Result<Vec<u128>> {
@@ -244,6 +246,18 @@ pub(super) const fn is_bytes(kind: &DataType) -> bool {
             | DataType::BinaryView
     )
 }
+
+/// Whether a row from the second on has the same bytes as the row before, both of them valid.
+#[inline]
+pub(super) fn follows_its_like(values: &BinaryViewArray, row: usize) -> bool {
+    let (before, view) = (values.views()[row - 1], values.views()[row]);
+    // Equal views of one array are equal bytes. Else only those may be that are too long for a view and begin alike.
+    before == view
+        || (before as u64 == view as u64 && view as u32 > INLINE && are_equal(values.value(row - 1), values.value(row)))
+}
+
+/// The length up to which a view holds all of its bytes (Arrow columnar format, views of binary data).
+const INLINE: u32 = 12;
 
 /// Whether bytes are equal: those of an id are so few that a call would take longer than to compare them.
 #[inline]

@@ -17,7 +17,7 @@ use arrow::compute::{partition, take};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::identity::{are_equal, as_views, is_bytes};
+use super::identity::{as_views, follows_its_like, is_bytes};
 
 /// The most rows of a run: as many as a record holds.
 const LONGEST: usize = u8::MAX as usize;
@@ -120,17 +120,16 @@ fn part(column: &ArrayRef, is_start: &mut [u8]) -> Result<()> {
     }
     if is_bytes(column.data_type()) {
         let values = as_views(column)?;
-        let mut before = None;
-        for (value, is_start) in values.iter().zip(is_start) {
+        let nulls = values.nulls();
+        for (row, is_start) in is_start.iter_mut().enumerate().skip(1) {
             // Where another column parts the rows there is nothing to compare.
             if *is_start == 0 {
-                let is_alike = match (before, value) {
-                    (Some(before), Some(value)) => are_equal(before, value),
-                    (before, value) => before == value,
+                let is_alike = match nulls.map(|nulls| (nulls.is_valid(row - 1), nulls.is_valid(row))) {
+                    None | Some((true, true)) => follows_its_like(&values, row),
+                    Some((before, valid)) => before == valid,
                 };
                 *is_start = u8::from(!is_alike);
             }
-            before = value;
         }
         return Ok(());
     }

@@ -27,7 +27,10 @@ const PIECE: usize = 4_096;
 /// How many records there are before a table is thought of.
 const ENOUGH: usize = 1 << 16;
 /// How many times the bytes of the records so far a table may take: more come.
-const TIMES: usize = 8;
+const TIMES: usize = 4;
+/// And how many in any case where rows of a unit do not come beside each other, so that each is added somewhere else: about what the
+/// processor's caches hold, beyond which a record is sooner written than a cell is found.
+const CACHED: usize = 64 << 20;
 
 /// About how many records are looked at for the units that there are.
 const SAMPLE: usize = 1 << 12;
@@ -46,6 +49,8 @@ pub(super) struct Shards {
     pub(super) dense: Option<Dense>,
     /// How many records without a cell there are when a table is thought of next.
     enough: usize,
+    /// How many records that were added were of the unit of the record before, and how many there were.
+    beside: (usize, usize),
     // Filled anew for each batch.
     shard_of: Vec<u8>,
     order: Vec<u32>,
@@ -70,6 +75,7 @@ impl Shards {
             spilled: Vec::new(),
             dense: None,
             enough,
+            beside: (0, 0),
             shard_of: Vec::new(),
             order: Vec::new(),
         }
@@ -105,7 +111,10 @@ impl Shards {
             }
         };
         let bytes = extent.bytes(&self.shape);
-        (is_new && bytes <= TIMES * (records + added) * self.shape.record_bytes()).then_some((extent, bytes))
+        let comes_together = 4 * self.beside.0 > self.beside.1;
+        let most = TIMES * (records + added) * self.shape.record_bytes();
+        let pays = is_new && bytes <= most && (comes_together || bytes <= CACHED);
+        pays.then_some((extent, bytes))
     }
 
     /// Some of the units that have records in memory.
@@ -146,7 +155,13 @@ impl Shards {
     fn put(&mut self, records: &Records) {
         self.shard_of.clear();
         match &records.ids {
-            Ids::Narrow(ids) => self.shard_of.extend(ids.iter().map(|id| shard_of(*id))),
+            Ids::Narrow(ids) => {
+                self.shard_of.extend(ids.iter().map(|id| shard_of(*id)));
+                if self.dense.is_none() {
+                    let beside = ids.windows(2).map(|ids| usize::from(ids[0] == ids[1])).sum::<usize>();
+                    self.beside = (self.beside.0 + beside, self.beside.1 + ids.len());
+                }
+            }
             Ids::Wide(ids) => {
                 self.shard_of.extend(ids.iter().map(|id| (spread_wide(*id) >> (u64::BITS - SHARD_BITS)) as u8));
             }

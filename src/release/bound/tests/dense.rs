@@ -2,9 +2,11 @@
 
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool};
 
-use super::super::contributions::Gathered;
+use super::super::contributions::Gathered as All;
 use super::super::dense::Extent;
-use super::super::shards::{id_of, shard_of, upper_of};
+use super::super::identity::Ids;
+use super::super::records::{Gathered, Records, Values};
+use super::super::shards::{Shards, id_of, shard_of, upper_of};
 use super::*;
 
 const LAYOUT: Layout = Layout { text_units: false, dictionaries: false, epochs: false, single_rows: false };
@@ -21,7 +23,7 @@ fn extent(least: i64, most: i64, groups: usize) -> Extent {
 }
 
 fn finished(spec: &Arc<ReleaseSpec>, places: Vec<Contributions>) -> BTreeMap<String, Group> {
-    let gathered = Gathered::new(spec, KEY, places).unwrap();
+    let gathered = All::new(spec, KEY, places).unwrap();
     let mut bounder = gathered.bounder();
     while gathered.bound_next(&mut bounder, |_| Ok(())).unwrap() {}
     by_group(&bounder.finish(gathered.keys.clone()))
@@ -229,6 +231,33 @@ fn other_rows_stay_records() {
         let (contributions, _) = gathered(&spec, &schema, &batches(layout, &schema, &rows), 1 << 30);
         assert_eq!(contributions.shards.dense.is_some(), is_dense, "{what}");
     }
+}
+
+/// A table that no cache holds is made where rows of a unit come beside each other, and not where each is somewhere else.
+#[test]
+fn a_large_table_is_for_rows_that_come_together() {
+    let none = Gathered { counted: None, values: Values::None };
+    let shape = Records {
+        ids: Ids::Narrow(Vec::new()),
+        groups: Vec::new(),
+        rows: None,
+        measures: vec![none],
+        candidates: Vec::new(),
+    };
+    let is_made = |unit: &dyn Fn(u64) -> u64| {
+        let mut shards = Shards::new(shape.like());
+        (0..2_200_000u64).step_by(8_192).any(|from| {
+            let mut records = shape.like();
+            records.ids = Ids::Narrow((from..from + 8_192).map(unit).collect());
+            records.groups = vec![0; 8_192];
+            shards.add(&records);
+            shards.next_table(1).is_some()
+        })
+    };
+    let scattered = |at: u64, most: u64| at * 7_919 % most;
+    assert!(is_made(&|at| scattered(at, 100_000)), "caches hold it");
+    assert!(!is_made(&|at| scattered(at, 4_500_007)));
+    assert!(is_made(&|at| scattered(at / 2, 4_500_007)));
 }
 
 /// The word by word comparison of identities is that of their bytes.
