@@ -60,8 +60,7 @@ proptest! {
         let rows: Vec<Row> = rows.iter().map(spread).collect();
         let batches: Vec<_> = rows.chunks(batch_rows).map(|rows| batch(layout, &schema, sets, rows)).collect();
         let nothing = || Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-        let mut records = nothing();
-        batches.iter().for_each(|batch| records.add(batch).unwrap());
+        let records = added(nothing(), &batches);
 
         let disk = Arc::new(DiskManagerBuilder::default().build().unwrap());
         let of_places = split(batches, places.len()).into_iter().zip(&places).map(|(batches, place)| {
@@ -133,14 +132,20 @@ fn gathered(
     (contributions, disk.used_disk_space() > 0)
 }
 
+fn added(mut contributions: Contributions, batches: &[RecordBatch]) -> Contributions {
+    for batch in batches {
+        contributions.add(batch).unwrap();
+    }
+    contributions
+}
+
 /// What records give, and how many bytes they take.
 fn of_records(
     spec: &Arc<ReleaseSpec>,
     schema: &SchemaRef,
     batches: &[RecordBatch],
 ) -> (BTreeMap<String, Group>, usize) {
-    let mut records = Contributions::new(Arc::clone(spec), KEY, schema).unwrap();
-    batches.iter().for_each(|batch| records.add(batch).unwrap());
+    let records = added(Contributions::new(Arc::clone(spec), KEY, schema).unwrap(), batches);
     let bytes = records.size();
     (finished(spec, vec![records]), bytes)
 }
@@ -187,7 +192,9 @@ fn many_rows_of_few_units_are_dense() {
     assert_eq!(finished(&spec, vec![grown]), expected);
 
     let mut reference = reference::Contributions::new(Arc::clone(&spec), KEY, &schema).unwrap();
-    batches(LAYOUT, &schema, &rows).iter().for_each(|batch| reference.add(batch).unwrap());
+    for batch in batches(LAYOUT, &schema, &rows) {
+        reference.add(&batch).unwrap();
+    }
     let units = |groups: &BTreeMap<String, Group>| groups.values().map(|group| group.0).sum::<i64>();
     assert_eq!(units(&by_group(&reference.finish().unwrap())), units(&expected));
 }
